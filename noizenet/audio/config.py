@@ -1,0 +1,261 @@
+"""What an audio run can be told, and the presets. Light: ``--help`` reads only this."""
+
+import argparse
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from noizenet.config import (
+    FitConfig,
+    MachineConfig,
+    ModelConfig,
+    parse_command_line,
+    read_json,
+    require_number,
+    require_share,
+)
+from noizenet.errors import ParameterError, RunError
+from noizenet.files import known_runs, run_folder
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What it learns from."""
+
+    data: str = "demo"
+    """the embedded songs (demo), an audio FILE, or a FOLDER of them"""
+    songs: int | None = None
+    """songs to train on (all there are)"""
+    duration_s: Annotated[float | None, tyro.conf.arg(name="duration")] = 20.0
+    """seconds taken from the beginning of each song"""
+    valid_fraction: float = 0.15
+    """share held out: of the songs in a folder, of the samples at the end of a single file"""
+
+    def __post_init__(self) -> None:
+        require_number("--songs", self.songs, "a number of songs", least=1)
+        require_number("--duration", self.duration_s, "a number of seconds", above=0)
+        require_share("--valid-fraction", self.valid_fraction, below=0.9)
+
+
+@dataclass(frozen=True)
+class SoundConfig:
+    """How sound becomes numbers, and what is said of the next one."""
+
+    representation: Literal["waveform", "fft"] = "waveform"
+    """one sample after the other, or FFT frames of the same song"""
+    scaling: Literal["zscore", "minmax", "log", "clip"] = "zscore"
+    """zscore: mean 0, deviation 1; minmax: onto -1…1; log: mu-law curve; clip: zscore cut at 3"""
+    loss: Literal["mixture", "mulaw", "mse", "mae", "mbe"] = "mixture"
+    """what is learned: a mixture of logistics, one of 256 codes, or a single value"""
+    mixtures: int = 4
+    """logistic distributions in the mixture"""
+    predictor: int | None = None
+    """past samples in the linear prediction the network stands on (mixture: 32, others: 0)"""
+    frame_samples: int = 1024
+    """length of an FFT frame, samples; frames overlap by half"""
+
+    def __post_init__(self) -> None:
+        require_number("--mixtures", self.mixtures, "a number of distributions", least=1)
+        require_number("--predictor", self.predictor, "a number of samples", least=0)
+        if self.frame_samples < 4 or self.frame_samples % 4:
+            raise ParameterError(
+                f"--frame-samples {self.frame_samples} must be a multiple of 4, at least 4"
+            )
+        if self.loss == "mulaw" and self.representation == "fft":
+            raise ParameterError(
+                "--loss mulaw predicts sample codes; use --representation waveform with it"
+            )
+        if self.loss == "mulaw" and self.scaling != "zscore":
+            raise ParameterError(
+                f"--scaling {self.scaling} has no effect with --loss mulaw, which reads the codes "
+                "themselves; leave it out"
+            )
+        if self.predictor and (self.representation == "fft" or self.loss == "mulaw"):
+            raise ParameterError(
+                f"--predictor {self.predictor} works on scaled samples; "
+                "leave it out with --representation fft and with --loss mulaw"
+            )
+
+    @property
+    def predictor_order(self) -> int:
+        """Past samples in the linear prediction, decided."""
+        if self.predictor is not None:
+            return self.predictor
+        return 32 if (self.representation, self.loss) == ("waveform", "mixture") else 0
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """What it plays."""
+
+    seed: str = "perlin"
+    """what it hears before it plays: perlin, random, song (an unseen one), or an audio FILE"""
+    rng: int = 0
+    """number that fixes every draw: first weights, order of songs, what is played"""
+    seed_seconds: float = 2.0
+    """seconds of seed that are read"""
+    generate_seconds: Annotated[float, tyro.conf.arg(aliases=["--seconds"])] = 10.0
+    """seconds of sound to play"""
+    temperature: float = 1.0
+    """below 1 calmer, above 1 wilder, 0 always the likeliest"""
+    count: int = 1
+    """candidates to play; all are kept, ranked"""
+    perlin_hz: float = 440.0
+    """cells a second of the first octave of the Perlin noise, hertz"""
+    perlin_octaves: int = 6
+    """octaves of the Perlin noise, 1 to 12"""
+
+    def __post_init__(self) -> None:
+        require_number("--rng", self.rng, "a whole number", least=0)
+        require_number("--seed-seconds", self.seed_seconds, "a number of seconds", above=0)
+        require_number("--generate-seconds", self.generate_seconds, "a number of seconds", above=0)
+        require_number("--temperature", self.temperature, "a number", least=0)
+        require_number("--count", self.count, "a number of candidates", least=1)
+        require_number("--perlin-hz", self.perlin_hz, "a frequency", above=0)
+        require_number("--perlin-octaves", self.perlin_octaves, "a number of octaves", least=1)
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """A whole run: what ``config.json`` holds."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    sound: SoundConfig = field(default_factory=SoundConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    play: PlayConfig = field(default_factory=PlayConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+
+DEFAULT = AudioConfig()
+
+# The reference system N: mean squared error, fed back as it is. It collapses: that is the point.
+CLASSIC = AudioConfig(
+    data=DataConfig(duration_s=15.0),
+    sound=SoundConfig(loss="mse"),
+    model=ModelConfig(hidden=50),
+    fit=FitConfig(anneal=False),
+    play=PlayConfig(temperature=0.0),
+)
+
+PRESETS = {
+    "default": DEFAULT,
+    "classic": CLASSIC,
+    "n7-lstm": replace(
+        CLASSIC,
+        data=DataConfig(songs=5, duration_s=15.0),
+        model=ModelConfig(hidden=50, dropout=0.5),
+    ),
+    "n7-rnn": replace(
+        CLASSIC,
+        data=DataConfig(songs=5, duration_s=15.0),
+        model=ModelConfig(cell="rnn", hidden=50, dropout=0.5),
+    ),
+    "n8": replace(
+        CLASSIC,
+        data=DataConfig(songs=5, duration_s=15.0),
+        model=ModelConfig(hidden=512, layers=2),
+    ),
+    "frames": replace(DEFAULT, sound=SoundConfig(representation="fft")),
+    "mulaw": replace(DEFAULT, sound=SoundConfig(loss="mulaw")),
+    "windows": replace(DEFAULT, fit=FitConfig(training="windows")),
+}
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """``scripts/train.py``."""
+
+    preset: str = "default"
+    """named settings to start from; flags change them"""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """settings to start from, a config.json; flags change them"""
+    run: str | None = None
+    """name of the run's folder below runs/ (audio- and the time)"""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """go on with --run where it stopped"""
+    config: AudioConfig = field(default_factory=AudioConfig)
+
+
+@dataclass(frozen=True)
+class GenerateCommand:
+    """``scripts/generate.py``."""
+
+    run: str
+    """the run to play from, a folder below runs/"""
+    out: Path | None = None
+    """folder for the sounds (the run's audio/), or a file ending in .wav, .flac, .ogg or .mp3"""
+    checkpoint: Literal["last", "best"] = "last"
+    """state to play from: where training ended, or where unseen songs were told best"""
+    play: PlayConfig = field(default_factory=PlayConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+
+def parse_train(arguments: list[str]) -> TrainCommand:
+    """The command that ``scripts/train.py`` was given: a preset, a file or a run, then flags."""
+    given = _look_ahead(arguments)
+    sources = [
+        flag
+        for flag, is_given in (
+            ("--preset", given.preset is not None),
+            ("--config", given.config is not None),
+            ("--resume", given.resume),
+        )
+        if is_given
+    ]
+    if len(sources) > 1:
+        raise ParameterError(f"{' and '.join(sources)} each say where to start; give one of them")
+    config = DEFAULT
+    if given.preset is not None:
+        config = preset(given.preset)
+    elif given.config is not None:
+        config = read_json(AudioConfig, given.config)
+    elif given.resume and given.run:
+        config = config_of(given.run)
+    return parse_command_line(
+        TrainCommand,
+        arguments,
+        "Teach a recurrent network your songs, sample by sample, and hear it play on from a seed.",
+        TrainCommand(config=config),
+    )
+
+
+def parse_generate(arguments: list[str]) -> GenerateCommand:
+    """The command that ``scripts/generate.py`` was given; it plays as the run did, then flags."""
+    given = _look_ahead(arguments)
+    default = None
+    if given.run is not None and not {"-h", "--help"} & set(arguments):
+        config = config_of(given.run)
+        default = GenerateCommand(run=given.run, play=config.play, machine=config.machine)
+    about = "Play more sound from a run, judge it and draw it."
+    return parse_command_line(GenerateCommand, arguments, about, default)
+
+
+def _look_ahead(arguments: list[str]) -> argparse.Namespace:
+    """The flags that say which settings the others start from."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--run")
+    parser.add_argument("--resume", action="store_true")
+    try:
+        return parser.parse_known_args(arguments)[0]
+    except argparse.ArgumentError as error:
+        raise ParameterError(f"{error}; --help lists every flag with its unit") from None
+
+
+def config_of(run: str) -> AudioConfig:
+    """The settings of a run that exists."""
+    folder = run_folder(run)
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder}: there is no such run; {known_runs()}")
+    return read_json(AudioConfig, folder / "config.json")
+
+
+def preset(name: str) -> AudioConfig:
+    """The settings of a preset."""
+    if name not in PRESETS:
+        raise ParameterError(f"--preset {name} is unknown; there are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,161 @@
+import pytest
+import torch
+
+from noizenet.learner.bptt import backpropagate, chunk_masks
+from noizenet.learner.model import State
+
+N_STEPS = 29
+MODELS = {
+    "plain": {"layers": 2},
+    "predicted": {"prediction": (1.2, -0.7, 0.1)},
+    "codes": {"loss": "mulaw", "n_codes": 20, "cell": "gru"},
+    "value": {"loss": "mse", "n_features": 3, "cell": "rnn"},
+}
+
+
+def sequence(model, n_steps=N_STEPS):
+    """Inputs, targets and a state that is not silence."""
+    torch.manual_seed(1)
+    if model.n_codes is not None:
+        inputs, targets = torch.randint(model.n_codes, (2, 2, n_steps))
+    else:
+        inputs, targets = torch.randn(2, 2, n_steps, model.n_features, dtype=torch.float64)
+    silence = model.initial_state(2)
+    return inputs, targets, State(silence.past + 0.3, silence.recurrent + 0.1)
+
+
+def gradients(model):
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def reference(model, inputs, targets, state, chunk_steps, mask_seed, cut=False):
+    """The gradient by autograd over all chunks at once; with ``cut``, truncated between them."""
+    losses = []
+    for index, start in enumerate(range(0, inputs.shape[1], chunk_steps)):
+        part = slice(start, start + chunk_steps)
+        masks = chunk_masks(model, mask_seed, index)
+        parameters, base, state = model(inputs[:, part], state, masks)
+        losses.append(model.loss(parameters, base, targets[:, part]))
+        state = state.detached() if cut else state
+    loss = torch.cat(losses, 1).mean()
+    loss.backward()
+    return loss.item(), state.detached(), gradients(model)
+
+
+def largest_difference(some, others):
+    assert some.keys() == others.keys()
+    return max((some[name] - others[name]).abs().max().item() for name in some)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("chunk_steps", [1, 7, N_STEPS, N_STEPS + 5])
+def test_chunks_give_the_exact_gradient(chunk_steps, dropout, kind, make_model):
+    model = make_model(dropout=dropout, **MODELS[kind])
+    inputs, targets, state = sequence(model)
+    done = backpropagate(model, inputs, targets, state, chunk_steps, mask_seed=5)
+    found = gradients(model)
+    loss, last, expected = reference(model, inputs, targets, state, chunk_steps, mask_seed=5)
+    assert done.loss == pytest.approx(loss, abs=1e-12)
+    assert largest_difference(found, expected) < 1e-10
+    for part, wanted in zip(done.state, last, strict=True):
+        torch.testing.assert_close(part, wanted, rtol=0, atol=1e-12)
+        assert not part.requires_grad
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_size_of_the_chunks_changes_nothing(kind, make_model):
+    """Without dropout (each chunk draws its own masks), every size gives the same step."""
+    found = []
+    for chunk_steps in (1, 7, 10, N_STEPS):
+        model = make_model(**MODELS[kind])
+        inputs, targets, state = sequence(model)
+        done = backpropagate(
+            model, inputs, targets, state, chunk_steps, mask_seed=5, observe_weight=0.7
+        )
+        scale = getattr(model.head, "scale", torch.zeros(1))
+        found.append({"loss": torch.tensor(done.loss), "scale": scale, **gradients(model)})
+    for other in found[:-1]:
+        assert largest_difference(other, found[-1]) < 1e-10
+
+
+def test_a_truncated_gradient_is_another(make_model):
+    """So the tests above could fail: cut between chunks, the gradient is far from exact."""
+    model = make_model(**MODELS["plain"])
+    inputs, targets, state = sequence(model)
+    exact = reference(model, inputs, targets, state, 7, mask_seed=5)
+    cut = reference(model, inputs, targets, state, 7, mask_seed=5, cut=True)
+    assert cut[0] == exact[0]
+    assert largest_difference(cut[2], exact[2]) > 1e-4
+
+
+def test_other_masks_give_another_gradient(make_model):
+    model = make_model(dropout=0.4, **MODELS["plain"])
+    inputs, targets, state = sequence(model)
+    found = []
+    for mask_seed in (5, 5, 6):
+        backpropagate(model, inputs, targets, state, 7, mask_seed=mask_seed)
+        found.append(gradients(model))
+    assert largest_difference(found[0], found[1]) == 0
+    assert largest_difference(found[0], found[2]) > 1e-4
+
+
+def test_each_chunk_draws_its_own_masks(make_model):
+    model = make_model(dropout=0.4)
+    draws = [
+        torch.rand(8, generator=chunk_masks(model, seed, index)).tolist()
+        for seed, index in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    assert draws[0] == draws[3]
+    assert draws[0] != draws[1]
+    assert draws[0] != draws[2]
+    assert chunk_masks(make_model(dropout=0.0), 0, 0) is None
+
+
+def test_gradients_are_added(make_model):
+    model = make_model()
+    inputs, targets, state = sequence(model)
+    backpropagate(model, inputs, targets, state, 7, mask_seed=0)
+    once = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    backpropagate(model, inputs, targets, state, 7, mask_seed=0)
+    twice = gradients(model)
+    assert largest_difference({name: 2 * g for name, g in once.items()}, twice) < 1e-14
+
+
+def test_no_gradient_flows_beyond_the_beginning(make_model):
+    model = make_model()
+    inputs, targets, state = sequence(model)
+    recurrent = state.recurrent.requires_grad_()
+    backpropagate(model, inputs, targets, State(state.past, recurrent), 7, mask_seed=0)
+    assert recurrent.grad is None
+
+
+@pytest.mark.parametrize("n_calls", [1, 4, 6])
+def test_a_pass_can_be_abandoned_between_chunks(n_calls, make_model):
+    model = make_model()
+    inputs, targets, state = sequence(model)
+    calls = []
+
+    def between():
+        calls.append(1)
+        if len(calls) == n_calls:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        backpropagate(model, inputs, targets, state, 7, mask_seed=0, between=between)
+    assert len(calls) == n_calls
+
+
+def test_a_value_head_hears_of_its_error_once(make_model):
+    """With weight 1 its scale is that of this pass alone, however many chunks there were."""
+    model = make_model(**MODELS["value"])
+    inputs, targets, state = sequence(model)
+    parameters, base, _ = model(inputs, state)
+    model.head.scale.fill_(123.0)
+    model.head.observe(parameters, model.residual(targets, base), 1.0)
+    expected = model.head.scale.clone()
+    model.head.scale.fill_(123.0)
+    backpropagate(model, inputs, targets, state, 4, mask_seed=0, observe_weight=1.0)
+    torch.testing.assert_close(model.head.scale, expected, rtol=1e-12, atol=0)
