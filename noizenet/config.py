@@ -55,7 +55,7 @@ class ModelConfig:
 
     cell: Literal["lstm", "rnn", "gru"] = "lstm"
     """kind of recurrent cell (rnn: plain tanh)"""
-    hidden: int = 64
+    hidden: int = 48
     """units in each layer"""
     layers: int = 1
     """recurrent layers, 1 to 4"""
@@ -75,7 +75,7 @@ class FitConfig:
 
     optimizer: Literal["adam", "sgd", "rmsprop", "adagrad", "nadam", "adadelta"] = "adam"
     """rule that turns gradients into steps"""
-    lr: float = 0.01
+    lr: float = 0.03
     """learning rate at its highest"""
     anneal: bool = True
     """let the learning rate fall to a hundredth towards the end of training"""
@@ -191,7 +191,7 @@ def _checked(kind: Any, value: Any, where: str) -> Any:
 
 
 def read_json(kind: type[Config], path: Path) -> Config:
-    """Read a config that :func:`write_json` (or a person) wrote."""
+    """Read a config that a run (or a person) wrote."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -17,7 +17,13 @@ def test_seconds_and_samples():
 
 @pytest.mark.parametrize(
     ("note", "name", "frequency_hz"),
-    [(69, "A4", 440.0), (60, "C4", 261.6256), (21, "A0", 27.5), (61, "C#4", 277.1826), (0, "C-1", 8.1758)],
+    [
+        (69, "A4", 440.0),
+        (60, "C4", 261.6256),
+        (21, "A0", 27.5),
+        (61, "C#4", 277.1826),
+        (0, "C-1", 8.1758),
+    ],
 )
 def test_notes(note, name, frequency_hz):
     assert units.midi_to_name(note) == name

@@ -52,7 +52,7 @@ class SoundConfig:
     mixtures: int = 4
     """logistic distributions in the mixture"""
     predictor: int | None = None
-    """past samples in the linear prediction the network stands on (mixture: 32, others: 0)"""
+    """past samples in the linear prediction the network stands on (mixture: 1024, others: 0)"""
     frame_samples: int = 1024
     """length of an FFT frame, samples; frames overlap by half"""
 
@@ -83,7 +83,7 @@ class SoundConfig:
         """Past samples in the linear prediction, decided."""
         if self.predictor is not None:
             return self.predictor
-        return 32 if (self.representation, self.loss) == ("waveform", "mixture") else 0
+        return 1024 if (self.representation, self.loss) == ("waveform", "mixture") else 0
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ CLASSIC = AudioConfig(
     data=DataConfig(duration_s=15.0),
     sound=SoundConfig(loss="mse"),
     model=ModelConfig(hidden=50),
-    fit=FitConfig(anneal=False),
+    fit=FitConfig(lr=0.01, anneal=False),
     play=PlayConfig(temperature=0.0),
 )
 

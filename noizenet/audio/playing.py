@@ -77,7 +77,7 @@ def play_and_judge(
     """
     songs = [song.samples for song in session.library.train]
     rms = float(np.sqrt(np.mean(np.concatenate(songs).astype(np.float64) ** 2)))
-    judge = Judge(songs)
+    judge = Judge(songs, [song.name for song in session.library.train])
     seed = make_seed(
         config.seed,
         seconds_to_samples(config.seed_seconds),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noizenet.audio.config import AudioConfig
 from noizenet.errors import RunError
-from noizenet.learner.codecs import Codec, fit_codec, restore_codec
+from noizenet.learner.codecs import Codec, WaveCodec, fit_codec, restore_codec
 from noizenet.learner.machine import choose_device, choose_engine
 from noizenet.learner.model import Model, fit_linear_prediction
 from noizenet.learner.score import bits_per_sample
@@ -57,6 +57,8 @@ def new_session(config: AudioConfig, library: Library) -> Session:
     codec = fit_codec(songs, *_codec_settings(config))
     torch.manual_seed(config.play.rng)
     model = _empty_model(config, codec)
+    if isinstance(codec, WaveCodec):
+        model.stay_within(*codec.scaled(np.array([-1.0, 1.0])))
     order = config.sound.predictor_order
     if order:
         numbers = [codec.encode(song)[:, 0] for song in songs]

@@ -81,15 +81,17 @@ def record(cell, gates, at, h, c, state_at, h_out, c_out, out_at, n_hidden):
 @njit(cache=True, nogil=True)
 def forward_block(
     cell, rows, n_steps, n_inputs, n_hidden, n_gates, recurrent, fourth,
-    x, drive, drive_time, drive_row, gates, gates_step, h, c, state_step, h_out, c_out,
+    x, drive, drive_time, drive_row, gates, gates_step, h, c, state_step,
+    h_out, c_out, out_start, out_row,
 ):  # fmt: skip
     """Run ``rows`` sequences through ``n_steps`` steps.
 
     ``h`` (R, ``state_step``) is the state h followed by the input x, ``recurrent`` the weights of
     both, ``x`` (n, R, D), and ``fourth`` (D, H) what the input adds to the GRU's k; or D is 0
     and the input's part is in ``drive``. Sequence r at step t starts its gates from ``drive`` at
-    ``t * drive_time + r * drive_row``. ``h`` and ``c`` are updated in place; ``h_out`` and
-    ``c_out`` (R, n, H) receive their history; ``gates`` is room to work in.
+    ``t * drive_time + r * drive_row``. ``h`` and ``c`` are updated in place; their history goes
+    to ``h_out`` and ``c_out`` at ``out_start + r * out_row + t * H``; ``gates`` is room to work
+    in.
     """
     for t in range(n_steps):
         for r in range(rows):
@@ -109,7 +111,7 @@ def forward_block(
                     add_scaled(value, fourth, i * n_hidden, gates, inner, n_hidden)
             record(
                 cell, gates, r * gates_step, h, c, r * state_step,
-                h_out, c_out, (r * n_steps + t) * n_hidden, n_hidden,
+                h_out, c_out, out_start + r * out_row + t * n_hidden, n_hidden,
             )  # fmt: skip
 
 

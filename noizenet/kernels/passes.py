@@ -74,7 +74,7 @@ def _state(rows, step, values, dtype):
 
 
 def forward_rows(kind, sizes, weights, x, h0, c0, h, c, helper):
-    """Fill the states ``h`` and ``c`` (R, T, H) of the inputs ``x`` (R, T, D)."""
+    """Fill the contiguous states ``h`` and ``c`` (R, T, H) of the inputs ``x`` (R, T, D)."""
     rows, dtype = len(x), x.dtype
     n_inputs, n_hidden = sizes.inputs, sizes.hidden
     n_all = kind.n_rows * n_hidden
@@ -92,6 +92,8 @@ def forward_rows(kind, sizes, weights, x, h0, c0, h, c, helper):
     h_now = _state(rows, state_step, h0, dtype)
     c_now = _state(rows, state_step, c0, dtype)
     gates = aligned_zeros(rows * gates_step, dtype)
+    h_history = h.reshape(-1)
+    c_history = h_history if c is None else c.reshape(-1)
 
     def prepare(block):
         part = x[:, block.steps]
@@ -108,14 +110,11 @@ def forward_rows(kind, sizes, weights, x, h0, c0, h, c, helper):
             kind.number, rows, n, n_inside, n_hidden, kind.n_rows, recurrent, fourth,
             block.buffers["x"], bias if n_inside else block.buffers["drive"],
             0 if n_inside else n_all, 0 if n_inside else n * n_all, gates, gates_step,
-            h_now, c_now, state_step, block.buffers["h"], block.buffers["c"],
+            h_now, c_now, state_step, h_history, c_history,
+            block.t * n_hidden, sizes.time * n_hidden,
         )  # fmt: skip
-        h[:, block.steps] = block.view("h", rows, n, n_hidden)
-        if c is not None:
-            c[:, block.steps] = block.view("c", rows, n, n_hidden)
 
-    n_c = n_hidden if c is not None else 0
-    lengths = {"x": n_inside, "drive": 0 if n_inside else n_all, "h": n_hidden, "c": n_c}
+    lengths = {"x": n_inside, "drive": 0 if n_inside else n_all}
     blocks = _blocks(kind, sizes, rows, dtype, lengths)
     prepare(blocks[0])
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):

@@ -14,6 +14,7 @@ from numba import njit
 
 from noizenet.kernels import cells
 from noizenet.kernels.panels import Panels, aligned_zeros, multiply, pack, padded
+from noizenet.kernels.prediction import predict
 from noizenet.kernels.recurrent import CELLS, Sizes, _augmented
 
 VALUE, MIXTURE, CODES = 0, 1, 2
@@ -46,8 +47,10 @@ class Sampler(NamedTuple):
     n_outputs: int
     scale: float  # of a value head's logistic
     log_floor: float  # of a mixture's scales
-    prediction: np.ndarray  # (P,) newest sample's coefficient first
+    prediction: np.ndarray  # (P,) oldest sample's coefficient first
     unit: float  # residual scale of the linear prediction
+    lowest: float  # bounds of what is played
+    highest: float
     embedding: np.ndarray  # (codes, D), or (0, 0)
 
 
@@ -130,12 +133,11 @@ def _draw(sampler, outputs, at, uniforms, temperature):
 
 
 @njit
-def _predict(prediction, heard, at, n_past):
-    """Linear prediction of the sample after the newest one, ``heard[at + n_past - 1]``."""
-    total = np.float32(0.0)
-    for k in range(n_past):
-        total += prediction[k] * heard[at + n_past - 1 - k]
-    return total
+def _bounded(number, sampler):
+    """Within the bounds; NaN stays NaN."""
+    if number < sampler.lowest:
+        return sampler.lowest
+    return sampler.highest if number > sampler.highest else number
 
 
 @njit(cache=True, nogil=True)
@@ -152,8 +154,6 @@ def play_block(
     rows, n = played.shape
     n_hidden, step_room = sampler.n_hidden, sampler.state_step
     n_past = len(sampler.prediction)
-    heard_step = heard.shape[1]
-    flat_heard = heard.reshape(-1)
     gate_room = sampler.n_gates * n_hidden + GATE_MARGIN
     gates = np.zeros(rows * gate_room, np.float32)
     for t in range(n):
@@ -166,14 +166,15 @@ def play_block(
                 for i in range(sampler.n_inputs):
                     first[at + i] = sampler.embedding[int(number), i]
             elif n_past == 0:
-                played[r, t] = number
-                first[at] = number
-            else:
-                sample = np.float32(base[r] + sampler.unit * number)
+                sample = _bounded(number, sampler)
                 played[r, t] = sample
-                flat_heard[r * heard_step + n_past + t] = sample
+                first[at] = sample
+            else:
+                sample = np.float32(_bounded(base[r] + sampler.unit * number, sampler))
+                played[r, t] = sample
+                heard[r, n_past + t] = sample
                 error = (sample - base[r]) / sampler.unit
-                base[r] = _predict(sampler.prediction, flat_heard, r * heard_step + t + 1, n_past)
+                base[r] = predict(sampler.prediction, heard[r, t + 1 : t + 1 + n_past])
                 first[at] = sample
                 first[at + 1] = base[r]
                 first[at + 2] = error

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from noizenet.learner.heads import ValueHead
 from noizenet.learner.model import Model, State
+
+HEAD_BLOCK_NUMBERS = 1 << 17  # outputs of the head at work at once
 
 
 @dataclass(frozen=True)
@@ -63,31 +66,55 @@ def backpropagate(
     with torch.no_grad():
         for index, (start, stop) in enumerate(parts[:-1]):
             masks = chunk_masks(model, mask_seed, index)
-            _, _, after = model(inputs[:, start:stop], boundaries[-1], masks)
+            _, _, after = model.hear(inputs[:, start:stop], boundaries[-1], masks)
             boundaries.append(after)
             between()
 
-    total, last, gradient = 0.0, None, None
-    weight = 1 - observe_weight  # of what the head knows: its past and the chunks done
+    total, last = 0.0, None
+    gradient = torch.zeros_like(state.recurrent)
+    errors = []
     for index in reversed(range(len(parts))):
         start, stop = parts[index]
         before = boundaries.pop()
         first = before.recurrent.detach().requires_grad_()
         masks = chunk_masks(model, mask_seed, index)
-        parameters, base, after = model(inputs[:, start:stop], State(before.past, first), masks)
-        wanted = targets[:, start:stop]
-        loss = model.loss(parameters, base, wanted).sum() / (n_steps * inputs.shape[0])
-        if gradient is None:
-            last = after.detached()
-            loss.backward()
-        else:
-            torch.autograd.backward((loss, after.recurrent), (torch.ones_like(loss), gradient))
+        hidden, base, after = model.hear(inputs[:, start:stop], State(before.past, first), masks)
+        last = after.detached() if last is None else last
+        loss, dhidden = _through_head(model, hidden, base, targets[:, start:stop], n_steps, errors)
+        torch.autograd.backward((hidden, after.recurrent), (dhidden, gradient))
         gradient = first.grad
-        if observe_weight:
-            # a running mean, so that the chunks together weigh what one pass would
-            share = observe_weight * (stop - start) / n_steps
-            weight += share
-            model.observe(parameters.detach(), base, wanted, share / weight)
-        total += loss.item()
+        total += loss
         between()
+    if errors and observe_weight:
+        model.head.observe(sum(errors) / (n_steps * inputs.shape[0]), observe_weight)
     return Pass(total, last)
+
+
+def _through_head(
+    model: Model,
+    hidden: Tensor,
+    base: Tensor | None,
+    targets: Tensor,
+    n_steps: int,
+    errors: list[Tensor],
+) -> tuple[float, Tensor]:
+    """A chunk's part of the mean loss, and its gradient by ``hidden``.
+
+    The head works step by step, so block after block of steps gives the same in less memory, and
+    faster: a mixture's intermediate values stay in the cache. A value head's absolute errors,
+    summed over each block, are added to ``errors``.
+    """
+    size = max(1, HEAD_BLOCK_NUMBERS // (hidden.shape[0] * model.head.linear.out_features))
+    total, gradients = 0.0, []
+    for start in range(0, hidden.shape[1], size):
+        block = slice(start, start + size)
+        part = hidden[:, block].detach().requires_grad_()
+        wanted = model.residual(targets[:, block], None if base is None else base[:, block])
+        parameters = model.head(part)
+        loss = model.head.loss(parameters, wanted).sum() / (n_steps * hidden.shape[0])
+        loss.backward()
+        gradients.append(part.grad)
+        total += loss.item()
+        if isinstance(model.head, ValueHead):
+            errors.append((parameters.detach() - wanted).abs().sum((0, 1)))
+    return total, torch.cat(gradients, 1)

@@ -196,7 +196,6 @@ class Trainer:
                     self._save(best=False)
                     saved_s = time.monotonic()
         except Interrupted:
-            self.restore(before)  # half a step must leave no trace in a head's scale
             self.optimizer.zero_grad(set_to_none=True)
         if self.validate and not self.stop.requested:
             self._validate()

@@ -108,7 +108,7 @@ def play_compiled(
     rows, n_steps = draws.shape[:2]
     player = _player(model, heard, rows)
     parts = []
-    for first in range(0, n_steps, kernels.BLOCK_STEPS):
+    for first in range(0, max(1, n_steps), kernels.BLOCK_STEPS):  # once, though nothing is to play
         part = draws[:, first : first + kernels.BLOCK_STEPS, 0]
         parts.append(player.play(np.ascontiguousarray(part), temperature))
         watch(first + part.shape[1])
@@ -151,8 +151,10 @@ def _player(model: Model, heard: Heard, rows: int) -> kernels.Player:
         n_outputs=head.linear.out_features,
         scale=float(head.scale[0]) if isinstance(head, ValueHead) else 1.0,
         log_floor=math.log(SCALE_FLOOR),
-        prediction=model.prediction.numpy(),
+        prediction=model.prediction.flip(0).numpy(),
         unit=float(model.residual_scale),
+        lowest=float(model.bounds[0]),
+        highest=float(model.bounds[1]),
         embedding=embedding.astype(np.float32),
     )
     parts = state.recurrent.numpy()  # (L, S, 1, H)

@@ -84,11 +84,11 @@ class ValueHead(Head):
         return each.mean(-1)
 
     @torch.no_grad()
-    def observe(self, parameters: Tensor, targets: Tensor, weight: float) -> None:
-        """Move the scale towards the error just seen."""
-        error = (parameters - targets).abs().mean((0, 1)) * ABSOLUTE_TO_SCALE
-        if torch.isfinite(error).all():
-            self.scale.lerp_(error.clamp(min=SCALE_FLOOR), weight)
+    def observe(self, mean_error: Tensor, weight: float) -> None:
+        """Move the scale towards the mean absolute error (D,) just seen."""
+        if torch.isfinite(mean_error).all():
+            scale = (mean_error * ABSOLUTE_TO_SCALE).clamp(min=SCALE_FLOOR)
+            self.scale.lerp_(scale, weight)
 
     def log_mass(self, parameters: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return logistic_log_mass(

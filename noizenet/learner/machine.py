@@ -45,13 +45,13 @@ def history_bytes_per_step(model: Model) -> int:
     """About how much one step of one sequence leaves in memory for the backward pass.
 
     The compiled engine keeps the states only; torch keeps the gates as well (measured: 3.9 kB a
-    step for LSTM-50). Heads keep a dozen values for each of their outputs.
+    step for LSTM-50). Beside them are the outputs' gradient and the input's features.
     """
     recurrent = model.recurrent
     parts = STATE_PARTS[recurrent.cell] if model.engine == "numba" else 20
     dropout = 2 if recurrent.dropout else 0
     layers = len(recurrent.layers) * (parts + 2 + dropout) * recurrent.hidden
-    return FLOAT_BYTES * (layers + 12 * model.head.linear.out_features)
+    return FLOAT_BYTES * (layers + 4 * recurrent.layers[0].input_size)
 
 
 def memory_bytes(config: MachineConfig) -> float:

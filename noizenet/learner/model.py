@@ -9,19 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.signal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noizenet.learner.heads import Head, ValueHead, make_head
+from noizenet.kernels.prediction import predict_each
+from noizenet.learner.heads import Head, make_head
 from noizenet.learner.recurrent import Recurrent
 
 CODE_FEATURES = 32  # size of the embedding of a code
 # A little white noise in the autocorrelation (-90 dB) keeps the predictor from living on
-# rounding; the bandwidth expansion pulls the poles of 1/A(z) inside the circle, so that the
-# prediction fed with itself dies away (time constant 1/(1-0.9995) samples, 90 ms).
+# rounding; the bandwidth expansion pulls the poles of 1/A(z) inside the circle, so that what it
+# predicts from itself dies away (time constant 1 / (1 - 0.99995) samples, 0.9 s).
 WHITE_NOISE_SHARE = 1e-9
-BANDWIDTH_EXPANSION = 0.9995
+BANDWIDTH_EXPANSION = 0.99995
+# In float32 a residual far below the signal is rounding; it is not blown up beyond this.
+LEAST_RESIDUAL_SCALE = 1e-3
 
 
 class State(NamedTuple):
@@ -55,10 +59,12 @@ def fit_linear_prediction(songs: Sequence[np.ndarray], order: int) -> tuple[np.n
     coefficients *= BANDWIDTH_EXPANSION ** np.arange(1, order + 1)
     n_samples, squares = 0, 0.0
     for song in songs:
-        predicted = np.convolve(song, np.concatenate(([0.0], coefficients)))[: len(song)]
+        predicted = scipy.signal.oaconvolve(song, np.concatenate(([0.0], coefficients)))[
+            : len(song)
+        ]
         squares += float(np.square(song - predicted).sum())
         n_samples += len(song)
-    return coefficients, float(np.sqrt(squares / n_samples))
+    return coefficients, max(LEAST_RESIDUAL_SCALE, float(np.sqrt(squares / n_samples)))
 
 
 class Model(nn.Module):
@@ -89,6 +95,7 @@ class Model(nn.Module):
         self.n_features = n_features
         self.register_buffer("prediction", torch.zeros(predictor_order))
         self.register_buffer("residual_scale", torch.ones(()))
+        self.register_buffer("bounds", torch.tensor([-torch.inf, torch.inf]))
         if n_codes is not None:
             self.embedding = nn.Embedding(n_codes, CODE_FEATURES)
             n_inputs = CODE_FEATURES
@@ -106,6 +113,10 @@ class Model(nn.Module):
         self.prediction.copy_(torch.from_numpy(np.asarray(coefficients)))
         self.residual_scale.fill_(residual_scale)
 
+    def stay_within(self, lowest: float, highest: float) -> None:
+        """Play no number beyond these: what no sound can be must not be heard as its past."""
+        self.bounds.copy_(torch.tensor([lowest, highest]))
+
     def initial_state(self, batch: int) -> State:
         """Nothing heard yet."""
         past = self.residual_scale.new_zeros(batch, self.predictor_order)
@@ -119,27 +130,38 @@ class Model(nn.Module):
         if order == 0:
             return numbers, None, past
         heard = torch.cat((past, numbers[..., 0]), 1)  # (B, P + T)
-        kernel = self.prediction.flip(0)[None, None]
-        predicted = functional.conv1d(heard[:, None], kernel)[:, 0]  # (B, T + 1), of heard[P:]
+        oldest_first = self.prediction.flip(0)
+        if self.engine == "numba":
+            predicted = torch.from_numpy(predict_each(oldest_first.numpy(), heard.numpy()))
+        else:
+            predicted = functional.conv1d(heard[:, None], oldest_first[None, None])[:, 0]
+        # predicted (B, T + 1): of heard[P:] and of the sample after it
         error = (numbers[..., 0] - predicted[:, :-1]) / self.residual_scale
         following = predicted[:, 1:]
         features = torch.stack((numbers[..., 0], following, error), -1)
         return features, following[..., None], heard[:, -order:]
 
-    def forward(
+    def hear(
         self, numbers: Tensor, state: State, masks: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor | None, State]:
         """Read numbers (B, T, D) or codes (B, T).
 
         Returns
         -------
-        parameters : (B, T, n_outputs), the head's, about each next number
+        hidden : (B, T, H), what the head reads
         base : (B, T, 1) linear prediction of each next number, or None
         state : after the last number
         """
         features, base, past = self.read(numbers, state.past)
         hidden, recurrent = self.recurrent(features, state.recurrent, self.engine, masks)
-        return self.head(hidden), base, State(past, recurrent)
+        return hidden, base, State(past, recurrent)
+
+    def forward(
+        self, numbers: Tensor, state: State, masks: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """:meth:`hear`, with the head's parameters (B, T, n_outputs) in place of ``hidden``."""
+        hidden, base, state = self.hear(numbers, state, masks)
+        return self.head(hidden), base, state
 
     def residual(self, numbers: Tensor, base: Tensor | None) -> Tensor:
         """Numbers on the head's axis."""
@@ -149,17 +171,16 @@ class Model(nn.Module):
         """What training makes small, (B, T), on the head's axis."""
         return self.head.loss(parameters, self.residual(targets, base))
 
-    def observe(self, parameters: Tensor, base: Tensor | None, targets: Tensor, weight: float):
-        """Let a head without a probability of its own see how wrong it is."""
-        if isinstance(self.head, ValueHead):
-            self.head.observe(parameters, self.residual(targets, base), weight)
-
     def sample(
         self, parameters: Tensor, base: Tensor | None, uniforms: Tensor, temperature: float
     ) -> Tensor:
         """Draw the next numbers (B, T, D) or codes (B, T) with ``uniforms`` (B, T, D, U)."""
         drawn = self.head.sample(parameters, uniforms, temperature)
-        return drawn if base is None else base + self.residual_scale * drawn
+        if self.n_codes is not None:
+            return drawn
+        if base is not None:
+            drawn = base + self.residual_scale * drawn
+        return drawn.clamp(*self.bounds)
 
     def n_parameters(self) -> int:
         """Numbers that training changes."""

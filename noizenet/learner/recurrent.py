@@ -104,7 +104,8 @@ class _CompiledLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx, cell, inputs, state, w_ih, w_hh, b_ih, b_hh):
         h0, c0 = state[0], state[1] if cell == "lstm" else None
-        h, c = kernels.forward(cell, *(_array(t) for t in (inputs, w_ih, w_hh, b_ih, b_hh, h0, c0)))
+        arrays = (_array(t) for t in (inputs, w_ih, w_hh, b_ih, b_hh, h0, c0))
+        h, c = kernels.forward(cell, *arrays, n_threads=torch.get_num_threads())
         h = torch.from_numpy(h)
         c = None if c is None else torch.from_numpy(c)
         ctx.cell = cell
@@ -123,6 +124,7 @@ class _CompiledLayer(torch.autograd.Function):
             _array(dlast[0]),
             _array(dc_last),
             ctx.needs_input_grad[1],
+            n_threads=torch.get_num_threads(),
         )
         dstate = np.stack((dh0,) if dc0 is None else (dh0, dc0))
         gradients = (dx, dstate, dw_ih, dw_hh, db_ih, db_hh)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from noizenet.learner import bptt
 from noizenet.learner.bptt import backpropagate, chunk_masks
 from noizenet.learner.model import State
 
@@ -81,6 +82,20 @@ def test_the_size_of_the_chunks_changes_nothing(kind, make_model):
         assert largest_difference(other, found[-1]) < 1e-10
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_size_of_the_heads_blocks_changes_nothing(kind, make_model, monkeypatch):
+    found = []
+    for block_numbers in (1, 100, 1 << 20):
+        monkeypatch.setattr(bptt, "HEAD_BLOCK_NUMBERS", block_numbers)
+        model = make_model(dropout=0.4, **MODELS[kind])
+        inputs, targets, state = sequence(model)
+        done = backpropagate(model, inputs, targets, state, 10, mask_seed=5, observe_weight=0.7)
+        scale = getattr(model.head, "scale", torch.zeros(1))
+        found.append({"loss": torch.tensor(done.loss), "scale": scale, **gradients(model)})
+    for other in found[:-1]:
+        assert largest_difference(other, found[-1]) < 1e-10
+
+
 def test_a_truncated_gradient_is_another(make_model):
     """So the tests above could fail: cut between chunks, the gradient is far from exact."""
     model = make_model(**MODELS["plain"])
@@ -153,8 +168,9 @@ def test_a_value_head_hears_of_its_error_once(make_model):
     model = make_model(**MODELS["value"])
     inputs, targets, state = sequence(model)
     parameters, base, _ = model(inputs, state)
+    error = (parameters - model.residual(targets, base)).abs().mean((0, 1))
     model.head.scale.fill_(123.0)
-    model.head.observe(parameters, model.residual(targets, base), 1.0)
+    model.head.observe(error.detach(), 1.0)
     expected = model.head.scale.clone()
     model.head.scale.fill_(123.0)
     backpropagate(model, inputs, targets, state, 4, mask_seed=0, observe_weight=1.0)

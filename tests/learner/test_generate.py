@@ -66,7 +66,9 @@ def test_playing_is_reading_drawing_and_reading_that(kind, temperature, make_pla
     played = play(model, seed, n_steps, temperature, [5])[0]
 
     model.engine = "torch"
-    uniforms = torch.from_numpy(uniform_draws(5, n_steps, (model.n_features, model.head.n_uniforms)))
+    uniforms = torch.from_numpy(
+        uniform_draws(5, n_steps, (model.n_features, model.head.n_uniforms))
+    )
     state, expected = model.initial_state(1), []
     with torch.no_grad():
         for number in torch.from_numpy(seed):
@@ -173,6 +175,21 @@ def test_a_network_of_nan_plays_nothing(kind, temperature, make_player):
         model.recurrent.layers[0].weight_hh_l0[0, 0] = math.nan
     played = play(model, seed_for(model), 20, temperature, [0])[0]
     assert len(played) == 0
+
+
+@pytest.mark.parametrize("kind", ["mixture", "predicted mixture", "predicted value"])
+def test_nothing_is_played_beyond_the_bounds(kind, make_player):
+    model = make_player(kind)
+    seed = seed_for(model)
+    free = play(model, seed, 200, 1.0, [0])[0]
+    model.stay_within(-0.5, 0.25)
+    bound = play(model, seed, 200, 1.0, [0])[0]
+    assert free.min() < -0.5
+    assert free.max() > 0.25
+    assert (bound.min(), bound.max()) == (-0.5, 0.25)
+    # what is heard next is what was played: from the first bound sample on, it goes another way
+    first = np.flatnonzero(bound != free)[0]
+    np.testing.assert_array_equal(bound[first], free[first].clip(-0.5, 0.25))
 
 
 def test_sounds_end_each_on_its_own(make_player):

@@ -299,7 +299,11 @@ def test_engines_compute_the_same(cell, dropout, make_model):
     assert found["torch"].keys() == found["numba"].keys()
     for name, expected in found["torch"].items():
         torch.testing.assert_close(
-            found["numba"][name], expected, rtol=1e-10, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+            found["numba"][name],
+            expected,
+            rtol=1e-10,
+            atol=1e-11,
+            msg=lambda m, n=name: f"{n}: {m}",
         )
 
 

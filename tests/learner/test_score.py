@@ -208,9 +208,7 @@ def test_a_block_of_frames_is_told_from_earlier_samples_alone(make_pair, songs, 
         one[block * HOP + 1] += 0.05
         apart = block_nats(model, codec, one, monkeypatch)[block * HOP : (block + 1) * HOP]
         same = np.arange(len(apart)) != 1
-        np.testing.assert_array_equal(
-            apart[same], before[block * HOP : (block + 1) * HOP][same]
-        )
+        np.testing.assert_array_equal(apart[same], before[block * HOP : (block + 1) * HOP][same])
         assert apart[1] != before[block * HOP + 1]
 
 
@@ -248,7 +246,9 @@ def test_frames_with_the_truth_need_fewest_bits_at_the_right_variance(
     numbers = torch.from_numpy(codec.encode(samples))
     error = 0.1
     rng = np.random.default_rng(0)
-    noise = torch.from_numpy(scipy.stats.logistic.rvs(scale=error, size=numbers.shape, random_state=rng))
+    noise = torch.from_numpy(
+        scipy.stats.logistic.rvs(scale=error, size=numbers.shape, random_state=rng)
+    )
     guess = (numbers + noise).float()[None]
     monkeypatch.setattr(model, "forward", lambda read, state: (guess, None, state))
     bits = {}
@@ -269,7 +269,9 @@ def test_bits_of_frames_agree_with_two_normals_multiplied(make_pair, songs, monk
     numbers = codec.encode(samples)
     inputs, _ = shifted(numbers, codec.start())
     with torch.no_grad():
-        values = model(torch.from_numpy(inputs)[None], model.initial_state(1))[0][0].double().numpy()
+        values = (
+            model(torch.from_numpy(inputs)[None], model.initial_state(1))[0][0].double().numpy()
+        )
     window = np.sin(np.pi * np.arange(FRAME_SAMPLES) / FRAME_SAMPLES)[HOP:]
     units = [codec.transform.synthesis_matrix()[k, HOP:] for k in range(FRAME_SAMPLES)]
     variances = (codec.scale * model.head.scale.double().numpy()) ** 2 * math.pi**2 / 3
@@ -280,7 +282,8 @@ def test_bits_of_frames_agree_with_two_normals_multiplied(make_pair, songs, monk
     expected = []
     for block in range(9):
         seen = sum(
-            b * unit for b, unit in zip(values[block] * codec.scale + codec.mean, units, strict=True)
+            b * unit
+            for b, unit in zip(values[block] * codec.scale + codec.mean, units, strict=True)
         )
         # w x + noise = seen, x ~ N(0, prior): the posterior of x
         gain = window * prior / (window**2 * prior + seen_variance)

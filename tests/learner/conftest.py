@@ -1,0 +1,33 @@
+"""A trainer as the tests of training want it."""
+
+import pytest
+import torch
+from trainers import make_batches
+
+from noizenet.config import FitConfig
+from noizenet.learner.fit import Trainer
+
+
+@pytest.fixture
+def make_trainer(make_model, make_journal):
+    """A factory of trainers of a small float32 model; its journal is ``trainer.journal``."""
+
+    def make(
+        training="one-shot",
+        songs=None,
+        on_step=None,
+        stop=None,
+        validate=None,
+        model=None,
+        chunk_steps=16,
+        **settings,
+    ):
+        config = FitConfig(
+            **({"epochs": 5, "training": training, "lr": 0.01, "clip": 1.0} | settings)
+        )
+        model = model or make_model(dtype=torch.float32, layers=2, dropout=0.3)
+        batches = make_batches(training, songs)
+        journal = make_journal(on_step or (lambda report: None))
+        return Trainer(model, batches, config, journal, 4, chunk_steps, validate, stop)
+
+    return make
