@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("errors", "units", "files", "config", "kernels", "sound", "learner", "runs", "views")
+ROOMS = (
+    "errors",
+    "units",
+    "files",
+    "config",
+    "kernels",
+    "sound",
+    "learner",
+    "runs",
+    "drawing",
+    "views",
+)
 TASKS = ("audio", "symbolic", "lyrics", "pitch")  # above all rooms, and strangers to each other
 LONGEST_MODULE, LONGEST_SCRIPT = 400, 80  # lines
 HEAVY = {"torch", "torchaudio", "numpy", "scipy", "numba", "librosa", "sklearn", "matplotlib"}

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from noizenet import views
+from noizenet import drawing, views
 from noizenet.errors import ParameterError, RunError
 from noizenet.units import SAMPLE_RATE_HZ
 
@@ -79,7 +79,7 @@ def test_spectrogram_shows_a_tone_at_its_frequency_and_level(frequency, scale):
     assert edges_hz[loudest] <= 1000 * 1.02
     assert edges_hz[loudest + 1] >= 1000 / 1.02
     assert column.max() == pytest.approx(-20, abs=1.5)  # the window's scalloping
-    assert figure.axes[0].collections[0].get_clim() == views.SPECTROGRAM_RANGE_DB
+    assert figure.axes[0].collections[0].get_clim() == drawing.SPECTROGRAM_RANGE_DB
 
 
 def test_log_spectrogram_gives_every_octave_the_same_height():
@@ -94,7 +94,7 @@ def test_colour_range_does_not_depend_on_the_sound():
         views.spectrogram(samples).axes[0].collections[0].get_clim()
         for samples in (tone(440), tone(440, amplitude=1e-4), SOUNDS["silence"])
     }
-    assert limits == {views.SPECTROGRAM_RANGE_DB}
+    assert limits == {drawing.SPECTROGRAM_RANGE_DB}
 
 
 def test_gaps_are_left_where_samples_are_not_finite():
@@ -182,7 +182,7 @@ def test_other_bad_arguments_are_refused():
 def test_neither_matplotlib_nor_pyplot_is_loaded_before_time():
     code = """
 import sys
-from noizenet import views
+from noizenet import drawing, views
 assert "matplotlib" not in sys.modules
 views.figure_to_array(views.waveform([0.0, 1.0]))
 assert "matplotlib.pyplot" not in sys.modules
