@@ -87,6 +87,8 @@ class FitConfig:
     """one-shot: a whole song is one sequence with its exact gradient; windows: pieces of it"""
     song_order: Literal["rotate", "block"] = "rotate"
     """rotate: every epoch takes each song once; block: all epochs of one song, then the next"""
+    songs_per_step: int = 1
+    """whole songs read side by side in one-shot training"""
     window_samples: int | None = None
     """length of a window, samples (with --training windows: 10000)"""
     batch: int | None = None
@@ -100,6 +102,7 @@ class FitConfig:
         require_number("--lr", self.lr, "a learning rate", above=0)
         require_number("--clip", self.clip, "a gradient norm", above=0)
         require_number("--weight-decay", self.weight_decay, "a factor", least=0)
+        require_number("--songs-per-step", self.songs_per_step, "a number of songs", least=1)
         require_number("--window-samples", self.window_samples, "a number of samples", least=2)
         require_number("--batch", self.batch, "a number of windows", least=1)
         require_number("--epochs", self.epochs, "a number of passes", least=1)
@@ -109,10 +112,20 @@ class FitConfig:
                 if value is not None:
                     raise ParameterError(
                         f"{flag} {value} goes with --training windows; "
-                        "one-shot training reads one whole song at a time"
+                        "one-shot training reads whole songs (--songs-per-step)"
                     )
-        elif self.song_order == "block":
-            raise ParameterError("--song-order block goes with --training one-shot")
+        elif self.songs_per_step > 1 or self.song_order == "block":
+            raise ParameterError(
+                "--songs-per-step and --song-order block go with --training one-shot"
+            )
+        if self.song_order == "block":
+            if self.songs_per_step > 1:
+                raise ParameterError(
+                    "--song-order block reads one song at a time; leave out "
+                    f"--songs-per-step {self.songs_per_step}"
+                )
+            if self.epochs is None:
+                raise ParameterError("--song-order block needs --epochs, the passes over a song")
 
     @property
     def budget_s(self) -> float:

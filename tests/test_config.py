@@ -161,7 +161,18 @@ def test_differences_name_what_changed():
         (
             FitConfig,
             {"training": "windows", "song_order": "block"},
-            "--song-order block goes with --training one-shot",
+            "--songs-per-step and --song-order block go with --training one-shot",
+        ),
+        (
+            FitConfig,
+            {"training": "windows", "songs_per_step": 2},
+            "--songs-per-step and --song-order block go with --training one-shot",
+        ),
+        (FitConfig, {"song_order": "block"}, "--song-order block needs --epochs"),
+        (
+            FitConfig,
+            {"song_order": "block", "epochs": 2, "songs_per_step": 2},
+            "--song-order block reads one song at a time; leave out --songs-per-step 2",
         ),
         (MachineConfig, {"threads": 0}, "--threads 0"),
         (MachineConfig, {"engine": "numba", "device": "cuda"}, "--engine numba"),

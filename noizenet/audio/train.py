@@ -95,7 +95,13 @@ def _trainer(session: Session, run: Run, stop: Stop) -> Trainer:
     fit = config.fit
     if fit.training == "one-shot":
         batches = OneShot(
-            numbers, codec.start(), config.play.rng, fit.song_order, fit.epochs, device
+            numbers,
+            codec.start(),
+            config.play.rng,
+            fit.song_order,
+            fit.epochs,
+            fit.songs_per_step,
+            device,
         )
     else:
         window_steps = max(2, (fit.window_samples or WINDOW_SAMPLES) // codec.hop_samples)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from noizenet.errors import ParameterError
 
@@ -22,8 +23,9 @@ class Batch:
 
     inputs: Tensor
     targets: Tensor
+    weights: Tensor | None  # (B, T) of each number's loss, summing to 1; None: all the same
     epoch: int
-    song: int | None  # which song, in one-shot training
+    song: int | None  # which song, when the step is one song
     fresh: bool  # begins from silence rather than from the carried state
 
 
@@ -33,7 +35,11 @@ def shifted(numbers: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 class OneShot:
-    """A step is a whole song; nothing is cut and nothing is batched."""
+    """A step is a whole song, or several side by side; nothing is cut.
+
+    Songs of one step that differ in length are padded at the end; the padding weighs nothing and
+    each song weighs the same.
+    """
 
     def __init__(
         self,
@@ -42,29 +48,44 @@ class OneShot:
         rng: int,
         order: str,
         epochs: int | None,
+        songs_per_step: int = 1,
         device: torch.device | str = "cpu",
     ):
-        pairs = [shifted(song, start) for song in songs]
         self._pairs = [
-            tuple(torch.from_numpy(part)[None].to(device) for part in pair) for pair in pairs
+            tuple(torch.from_numpy(part).to(device) for part in shifted(song, start))
+            for song in songs
         ]
         self._rng = rng
-        if order == "block" and epochs is None:
-            raise ParameterError("--song-order block needs --epochs, the passes over each song")
         self._epochs_per_song = epochs if order == "block" else None
-        self.steps_per_epoch = len(songs)
+        self.batch = min(songs_per_step, len(songs))
+        self.steps_per_epoch = -(-len(songs) // self.batch)
         self.numbers_per_epoch = sum(len(song) for song in songs)
         self.longest_steps = max(len(song) for song in songs)
-        self.batch = 1
 
     def __getitem__(self, step: int) -> Batch:
         n_songs = len(self._pairs)
         if self._epochs_per_song is not None:
             song, epoch = divmod(step, self._epochs_per_song)
-        else:
-            epoch, place = divmod(step, n_songs)
-            song = int(np.random.default_rng((self._rng, epoch)).permutation(n_songs)[place])
-        return Batch(*self._pairs[song], epoch=epoch, song=song, fresh=True)
+            return self._batch([song], epoch)
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self._rng, epoch)).permutation(n_songs)
+        return self._batch(order[place * self.batch : (place + 1) * self.batch].tolist(), epoch)
+
+    def _batch(self, songs: list[int], epoch: int) -> Batch:
+        inputs, targets = zip(*(self._pairs[song] for song in songs), strict=True)
+        lengths = [len(song) for song in targets]
+        weights = None
+        if min(lengths) < max(lengths):
+            each = [torch.full((n,), 1 / (n * len(songs))) for n in lengths]
+            weights = pad_sequence(each, batch_first=True).to(targets[0].device)
+        return Batch(
+            pad_sequence(inputs, batch_first=True),
+            pad_sequence(targets, batch_first=True),
+            weights,
+            epoch=epoch,
+            song=songs[0] if len(songs) == 1 else None,
+            fresh=True,
+        )
 
 
 class Windows:
@@ -104,4 +125,4 @@ class Windows:
         epoch, index = divmod(step, self.steps_per_epoch)
         part = slice(index * self._window_steps, (index + 1) * self._window_steps)
         inputs, targets = (stream[:, part] for stream in self._streams)
-        return Batch(inputs, targets, epoch=epoch, song=None, fresh=index == 0)
+        return Batch(inputs, targets, None, epoch=epoch, song=None, fresh=index == 0)

@@ -47,6 +47,7 @@ def backpropagate(
     mask_seed: int,
     observe_weight: float = 0.0,
     between: Callable[[], None] = lambda: None,
+    weights: Tensor | None = None,
 ) -> Pass:
     """Add the gradient of the mean loss over ``inputs`` -> ``targets`` to the parameters.
 
@@ -58,8 +59,12 @@ def backpropagate(
     mask_seed : fixes the dropout masks
     observe_weight : how far a value head's scale moves towards the error seen
     between : called after each chunk; may raise to abandon the pass
+    weights : (B, T) of each step's loss, summing to 1; by default all are the same
     """
     n_steps = inputs.shape[1]
+    if weights is None:
+        weights = state.recurrent.new_tensor(1 / (inputs.shape[0] * n_steps))
+        weights = weights.expand(inputs.shape[:2])
     starts = range(0, n_steps, chunk_steps)
     parts = [(start, min(start + chunk_steps, n_steps)) for start in starts]
     boundaries = [state.detached()]
@@ -80,13 +85,14 @@ def backpropagate(
         masks = chunk_masks(model, mask_seed, index)
         hidden, base, after = model.hear(inputs[:, start:stop], State(before.past, first), masks)
         last = after.detached() if last is None else last
-        loss, dhidden = _through_head(model, hidden, base, targets[:, start:stop], n_steps, errors)
+        part = weights[:, start:stop]
+        loss, dhidden = _through_head(model, hidden, base, targets[:, start:stop], part, errors)
         torch.autograd.backward((hidden, after.recurrent), (dhidden, gradient))
         gradient = first.grad
         total += loss
         between()
     if errors and observe_weight:
-        model.head.observe(sum(errors) / (n_steps * inputs.shape[0]), observe_weight)
+        model.head.observe(sum(errors), observe_weight)
     return Pass(total, last)
 
 
@@ -95,14 +101,14 @@ def _through_head(
     hidden: Tensor,
     base: Tensor | None,
     targets: Tensor,
-    n_steps: int,
+    weights: Tensor,
     errors: list[Tensor],
 ) -> tuple[float, Tensor]:
     """A chunk's part of the mean loss, and its gradient by ``hidden``.
 
     The head works step by step, so block after block of steps gives the same in less memory, and
-    faster: a mixture's intermediate values stay in the cache. A value head's absolute errors,
-    summed over each block, are added to ``errors``.
+    faster: a mixture's intermediate values stay in the cache. A value head's weighted absolute
+    errors of each block are added to ``errors``.
     """
     size = max(1, HEAD_BLOCK_NUMBERS // (hidden.shape[0] * model.head.linear.out_features))
     total, gradients = 0.0, []
@@ -111,10 +117,11 @@ def _through_head(
         part = hidden[:, block].detach().requires_grad_()
         wanted = model.residual(targets[:, block], None if base is None else base[:, block])
         parameters = model.head(part)
-        loss = model.head.loss(parameters, wanted).sum() / (n_steps * hidden.shape[0])
+        loss = (model.head.loss(parameters, wanted) * weights[:, block]).sum()
         loss.backward()
         gradients.append(part.grad)
         total += loss.item()
         if isinstance(model.head, ValueHead):
-            errors.append((parameters.detach() - wanted).abs().sum((0, 1)))
+            error = (parameters.detach() - wanted).abs()
+            errors.append((error * weights[:, block, None]).sum((0, 1)))
     return total, torch.cat(gradients, 1)

@@ -238,6 +238,7 @@ class Trainer:
             mask_seed=self.rng * 1_000_000_007 + self.progress.step,
             observe_weight=OBSERVE_WEIGHT if self.progress.step else 1.0,
             between=self._check_stop,
+            weights=batch.weights,
         )
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip).item()
         if not (math.isfinite(done.loss) and math.isfinite(norm)):

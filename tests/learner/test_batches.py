@@ -71,8 +71,25 @@ def test_blocks_of_all_epochs_of_a_song(numbered):
     batches = OneShot(numbered, START, rng=3, order="block", epochs=3)
     assert [batches[step].song for step in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert [batches[step].epoch for step in range(6)] == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(ParameterError, match="--song-order block needs --epochs"):
-        OneShot(numbered, START, rng=3, order="block", epochs=None)
+
+
+def test_songs_of_one_step_weigh_the_same_and_their_padding_nothing():
+    songs = [np.full((n, 1), n, np.float32) for n in (5, 3, 8)]
+    batches = OneShot(songs, START, rng=0, order="rotate", epochs=None, songs_per_step=2)
+    assert batches.steps_per_epoch == 2
+    heard = []
+    for step in range(2):
+        batch = batches[step]
+        if batch.weights is None:  # a song left over stands alone
+            assert len(batch.targets) == 1
+            heard.append(batch.targets.shape[1])
+            continue
+        for row, weights in zip(batch.targets, batch.weights, strict=True):
+            n = int(row[0])
+            heard.append(n)
+            assert torch.equal(weights[n:], torch.zeros(len(row) - n))
+            assert torch.allclose(weights[:n], torch.tensor(1 / (2 * n)))
+    assert sorted(heard) == [3, 5, 8]
 
 
 def test_codes_stay_whole_numbers():

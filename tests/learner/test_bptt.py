@@ -175,3 +175,22 @@ def test_a_value_head_hears_of_its_error_once(make_model):
     model.head.scale.fill_(123.0)
     backpropagate(model, inputs, targets, state, 4, mask_seed=0, observe_weight=1.0)
     torch.testing.assert_close(model.head.scale, expected, rtol=1e-12, atol=0)
+
+
+def test_songs_side_by_side_give_the_mean_of_their_gradients(make_model):
+    model = make_model(layers=2)
+    lengths = (N_STEPS, 11)
+    torch.manual_seed(2)
+    inputs = torch.randn(2, 2, N_STEPS, 1, dtype=torch.float64)
+    weights = torch.zeros(2, N_STEPS, dtype=torch.float64)
+    alone = []
+    for row, n in enumerate(lengths):
+        weights[row, :n] = 1 / (2 * n)
+        song, target = inputs[0, row : row + 1, :n], inputs[1, row : row + 1, :n]
+        backpropagate(model, song, target, model.initial_state(1), 7, mask_seed=0)
+        alone.append(gradients(model))
+    mean = {name: (alone[0][name] + alone[1][name]) / 2 for name in alone[0]}
+    backpropagate(
+        model, *inputs, model.initial_state(2), chunk_steps=7, mask_seed=0, weights=weights
+    )
+    assert largest_difference(gradients(model), mean) < 1e-12
