@@ -1,6 +1,9 @@
 """The house stands as drawn: imports go down only, files are of one room, scripts are thin."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -281,3 +284,13 @@ def test_heavy_configs_are_noticed(build):
         "noizenet/audio/config.py:2: torch.nn makes --help wait",
         "noizenet/audio/config.py:3: numpy.ndarray makes --help wait",
     ]
+
+
+def test_waiting_threads_leave_the_processors_to_others():
+    """Said on import of the package, so before anything of it can load torch."""
+    code = "import noizenet, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["passive", "False"]

@@ -146,7 +146,10 @@ class Trainer:
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
         carried = group["carried"]
-        self.carried = State(carried["past"], carried["recurrent"]) if carried else None
+        device = self.model.residual_scale.device
+        self.carried = None
+        if carried:
+            self.carried = State(carried["past"].to(device), carried["recurrent"].to(device))
         if progress is not None:
             self.progress = Progress(**progress)
 
