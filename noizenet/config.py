@@ -21,6 +21,21 @@ from noizenet.errors import ParameterError
 
 Config = TypeVar("Config")
 
+# What tyro says in Python's words -> what is said of it here.
+PLAIN_WORDS = (
+    (r"^Error parsing (--\S+): ", r"\1: "),
+    (r"no type matching {None}\|INT .* from \[(.*)\]", r"\1 is not a whole number"),
+    (r"no type matching {None}\|FLOAT .* from \[(.*)\]", r"\1 is not a number"),
+    (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
+    (r"could not convert string to float: (.*)", r"\1 is not a number"),
+    (r"Missing from \S+: (--\S+).*", r"\1 is missing"),
+    (r"Expected 1 values", r"Give one"),
+)
+
+LARGEST_NUMBER = 1e38  # that torch's 32 bits hold
+MOST_THREADS = 1024
+LONGEST_WINDOW = 10_000_000  # samples, seven minutes; shorter songs are padded to it
+
 
 def require_number(
     flag: str,
@@ -28,8 +43,9 @@ def require_number(
     what: str,
     above: float | None = None,
     least: float | None = None,
+    most: float = LARGEST_NUMBER,
 ) -> None:
-    """Refuse a value that is not finite, not above ``above`` or less than ``least``.
+    """Refuse a value that is not finite, not above ``above``, below ``least`` or beyond ``most``.
 
     ``None`` means "not given" and passes. ``what`` completes "must be …": "a number of seconds".
     """
@@ -39,6 +55,8 @@ def require_number(
     wrong = not math.isfinite(value)
     wrong |= above is not None and value <= above
     wrong |= least is not None and value < least
+    if not wrong and value > most:
+        wrong, bound = True, f"of at most {most:,.10g}"
     if wrong:
         raise ParameterError(f"{flag} {value:g} must be {what} {bound}")
 
@@ -103,7 +121,13 @@ class FitConfig:
         require_number("--clip", self.clip, "a gradient norm", above=0)
         require_number("--weight-decay", self.weight_decay, "a factor", least=0)
         require_number("--songs-per-step", self.songs_per_step, "a number of songs", least=1)
-        require_number("--window-samples", self.window_samples, "a number of samples", least=2)
+        require_number(
+            "--window-samples",
+            self.window_samples,
+            "a number of samples",
+            least=2,
+            most=LONGEST_WINDOW,
+        )
         require_number("--batch", self.batch, "a number of windows", least=1)
         require_number("--epochs", self.epochs, "a number of passes", least=1)
         require_number("--budget-minutes", self.budget_minutes, "a number of minutes", above=0)
@@ -149,7 +173,7 @@ class MachineConfig:
     """gigabytes for the history of a pass (a quarter of the machine's memory)"""
 
     def __post_init__(self) -> None:
-        require_number("--threads", self.threads, "a number of threads", least=1)
+        require_number("--threads", self.threads, "a number of threads", least=1, most=MOST_THREADS)
         require_number("--memory-gb", self.memory_gb, "a number of gigabytes", above=0)
         if self.engine == "numba" and self.device == "cuda":
             raise ParameterError("--engine numba runs on the CPU; leave out --device cuda")
@@ -253,12 +277,16 @@ def parse_command_line(
 
 
 def _one_line(report: str) -> str:
-    """What tyro's box says before its first rule, as one line."""
-    message = []
-    for line in report.splitlines()[1:]:
-        text = line.strip("│╭╮╰╯─ ")
-        if not text:
+    """What tyro's box says between its title and its next rule, as one line of plain words."""
+    lines = [line.strip("│╭╮╰╯ ") for line in report.splitlines()]
+    message: list[str] = []
+    for text in lines[1:]:
+        is_rule = not text.strip("─-")  # of hyphens where the terminal knows no others
+        if is_rule and message:
             break
-        message.append(text)
-    sentence = re.sub(r"^Error parsing (--\S+): ", r"\1: ", " ".join(message)).rstrip(" .")
+        if not is_rule:
+            message.append(text)
+    sentence = " ".join(message).rstrip(" .")
+    for pattern, words in PLAIN_WORDS:
+        sentence = re.sub(pattern, words, sentence)
     return f"{sentence}; --help lists every flag with its unit"

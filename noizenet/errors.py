@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 
 class NoizeNetError(Exception):
@@ -30,13 +31,20 @@ class TrainingError(NoizeNetError):
 
 def exit_code_of(main: Callable[[], None]) -> int:
     """Run a script's ``main``; what the user can mend is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not know all of our signs
     try:
         main()
     except NoizeNetError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        print(f"MemoryError: {error}; try a smaller --memory-gb or --hidden", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        # torch has no exception of its own for a machine's memory, only for a GPU's
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        reason = (str(error).splitlines() or ["there is no more"])[0]
+        print(f"MemoryError: {reason}; try a smaller --memory-gb or --hidden", file=sys.stderr)
         return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

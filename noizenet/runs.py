@@ -22,7 +22,9 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +142,11 @@ class Run:
         self.config: Any = None
         self.unit = "sample"
         self._bar: tqdm | None = None
+        self._tenths = 0  # of training, when the last line about them was written
         self._writer = None
+        self._thread_error: OSError | None = None
+        self._hook_before: Callable | None = None
+        self._purge_step: int | None = None
 
     # --- making and finding ------------------------------------------------------------------
 
@@ -159,8 +165,12 @@ class Run:
             folder.mkdir(parents=True)
         except OSError as error:
             raise RunError(f"{folder}: cannot be written ({error.strerror})") from None
-        write_text(folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n")
-        write_text(folder / "run.json", json.dumps(_facts(), indent=2) + "\n")
+        try:
+            run._write_json("config.json", configs.to_dict(config))
+            run._write_json("run.json", _facts())
+        except RunError:
+            run.discard()
+            raise
         return run
 
     @classmethod
@@ -173,9 +183,22 @@ class Run:
         run.config = configs.read_json(kind, folder / "config.json")
         return run
 
+    def go_on(self, config: Any, step: int) -> None:
+        """Continue after ``step`` with a config that differs in what a resumed run may change."""
+        self.config = config
+        self._purge_step = step + 1
+        try:
+            facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            facts = {}
+        facts["resumed"] = [*facts.get("resumed", []), _facts() | {"after_step": step}]
+        self._write_json("config.json", configs.to_dict(config))
+        self._write_json("run.json", facts)
+
     def discard(self) -> None:
         """Remove a folder in which nothing has happened yet."""
-        self.close()
+        with contextlib.suppress(RunError):
+            self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- writing down ------------------------------------------------------------------------
@@ -186,8 +209,29 @@ class Run:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(self.folder / "tensorboard", flush_secs=20)
+            self._hook_before, threading.excepthook = threading.excepthook, self._keep_thread_error
+            # steps after the checkpoint that a stopped run goes on from are taken again
+            with self._tensorboard_errors():
+                self._writer = SummaryWriter(
+                    self.folder / "tensorboard", flush_secs=20, purge_step=self._purge_step
+                )
         return self._writer
+
+    def _keep_thread_error(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread of its own, whose traceback is not for the screen."""
+        if isinstance(failure.exc_value, OSError):
+            self._thread_error = failure.exc_value
+        else:
+            threading.__excepthook__(failure)
+
+    @contextlib.contextmanager
+    def _tensorboard_errors(self):
+        """What went wrong in its thread is raised at some later call."""
+        path = self.folder / "tensorboard"
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror or error})") from None
 
     def say(self, text: str = "") -> None:
         """Print lines, around the progress bar, and keep them in log.txt."""
@@ -201,41 +245,63 @@ class Run:
         except OSError as error:
             raise RunError(f"{self.folder / name}: cannot be written ({error.strerror})") from None
 
+    def _write_json(self, name: str, values: dict[str, Any]) -> None:
+        write_text(self.folder / name, json.dumps(values, indent=2) + "\n")
+
     def _metric(self, **values: Any) -> None:
         self._append("metrics.jsonl", json.dumps(values) + "\n")
 
     @contextlib.contextmanager
     def progress_bar(self, share_done: float):
-        """Show how far training is until the block ends."""
-        layout = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        self._bar = tqdm(total=1.0, initial=share_done, bar_format=layout, dynamic_ncols=True)
-        with self._bar:
-            try:
+        """Show how far training is until the block ends: a bar, or a line now and then."""
+        self._tenths = int(10 * share_done)
+        self._bar = tqdm(
+            total=1.0,
+            initial=share_done,
+            bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}",
+            dynamic_ncols=True,
+            miniters=0,  # progress is a share here: a step may be ever so small a part of it
+            disable=None,  # where it is written to a file or a pipe
+        )
+        try:
+            with self._bar:
                 yield
-            finally:
-                self._bar.refresh()
-        self._bar = None
+        finally:
+            self._bar = None
 
     def step(self, report: StepReport) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(
-                f"epoch {report.epoch + 1}, loss {report.loss:.3f}, "
-                f"{report.numbers_per_s:,.0f} {self.unit}s/s",
-                refresh=False,
-            )
-            self._bar.update(report.share_done - self._bar.n)
+        self._show_progress(report)
         for name, value in (
             ("train/loss", report.loss),
             ("train/gradient_norm", report.gradient_norm),
             ("train/learning_rate", report.lr),
             (f"train/{self.unit}s_per_second", report.numbers_per_s),
         ):
-            self.writer.add_scalar(name, value, report.step)
+            self.add_scalar(name, value, report.step)
         self._metric(**vars(report))
 
+    def _show_progress(self, report: StepReport) -> None:
+        if self._bar is None:
+            return
+        state = (
+            f"epoch {report.epoch + 1}, loss {report.loss:.3f}, "
+            f"{report.numbers_per_s:,.0f} {self.unit}s/s"
+        )
+        if not self._bar.disable:
+            self._bar.set_postfix_str(state, refresh=False)
+            self._bar.update(report.share_done - self._bar.n)
+        elif (tenths := int(10 * report.share_done)) > self._tenths:
+            self._tenths = tenths
+            self.say(f"{100 * report.share_done:7.0f} %  {state}")
+
     def validated(self, step: int, bits: float, best: bool) -> None:
-        self.writer.add_scalar("valid/bits_per_sample", bits, step)
+        self.add_scalar("valid/bits_per_sample", bits, step)
         self._metric(step=step, valid_bits_per_sample=bits, best=best)
+
+    def add_valid_loss(self, step: int, loss: float) -> None:
+        """The loss on what is unseen, in the unit of the training loss."""
+        self.add_scalar("valid/loss", loss, step)
+        self._metric(step=step, valid_loss=loss)
 
     def save(self, tensors: dict[str, Tensor], progress: dict, best: bool) -> None:
         name = "best" if best else "last"
@@ -247,20 +313,37 @@ class Run:
         return self.folder / "checkpoints" / f"{name}.safetensors"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl, oldest first."""
+        """All lines of metrics.jsonl, oldest first; one that a full disk cut short is left out."""
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
+
+    def add_scalar(self, name: str, value: float, step: int | None = None) -> None:
+        """A point of one of TensorBoard's curves."""
+        with self._tensorboard_errors():
+            self.writer.add_scalar(name, value, step)
+
+    def add_config(self) -> None:
+        """Show the config in TensorBoard, as text."""
+        lines = json.dumps(configs.to_dict(self.config), indent=2).splitlines()
+        with self._tensorboard_errors():
+            self.writer.add_text("config", "\n".join(f"    {line}" for line in lines))
 
     def add_sound(self, name: str, samples: np.ndarray, sample_rate_hz: int, step: int) -> None:
         """Let TensorBoard play a sound."""
         audible = torch.from_numpy(np.clip(samples, -1, 1))[None]
-        self.writer.add_audio(name, audible, step, sample_rate=sample_rate_hz)
+        with self._tensorboard_errors():
+            self.writer.add_audio(name, audible, step, sample_rate=sample_rate_hz)
 
     def add_picture(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Show an (H, W, 3) picture in TensorBoard."""
-        self.writer.add_image(name, pixels, step, dataformats="HWC")
+        with self._tensorboard_errors():
+            self.writer.add_image(name, pixels, step, dataformats="HWC")
 
     def add_hparams(self, settings: dict[str, Any], results: dict[str, float]) -> None:
         """Line this run up with others in TensorBoard's table of hyper-parameters."""
@@ -272,13 +355,22 @@ class Run:
         }
         results = {f"result/{name}": value for name, value in results.items()}
         # SummaryWriter.add_hparams would open a second run below this one
-        for summary in hparams(plain, results):
-            self.writer.file_writer.add_summary(summary)
+        with self._tensorboard_errors():
+            for summary in hparams(plain, results):
+                self.writer.file_writer.add_summary(summary)
         for name, value in results.items():
-            self.writer.add_scalar(name, value)
+            self.add_scalar(name, value)
 
     def close(self) -> None:
         """Let go of the TensorBoard file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        try:
+            with self._tensorboard_errors():
+                if writer is not None:
+                    writer.close()
+                error, self._thread_error = self._thread_error, None
+                if error is not None:
+                    raise error
+        finally:
+            if self._hook_before is not None:
+                threading.excepthook, self._hook_before = self._hook_before, None

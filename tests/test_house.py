@@ -20,6 +20,7 @@ ROOMS = (
     "runs",
     "drawing",
     "views",
+    "benchmarks",
 )
 TASKS = ("audio", "symbolic", "lyrics", "pitch")  # above all rooms, and strangers to each other
 LONGEST_MODULE, LONGEST_SCRIPT = 400, 80  # lines

@@ -19,6 +19,14 @@ from noizenet.config import (
 from noizenet.errors import ParameterError, RunError
 from noizenet.files import known_runs, run_folder
 
+LONGEST_PREDICTOR = 22_050  # samples, a second; its equations take minutes beyond
+LONGEST_FRAME = 8192  # samples; scoring needs the square of it in memory
+HIGHEST_PERLIN_HZ = 11_025  # half the sample rate
+MOST_PERLIN_OCTAVES = 12
+LARGEST_RNG = 2**32 - 1
+LONGEST_SEED_S = 600
+LONGEST_PLAY_S = 3600  # all candidates together are kept in memory
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -58,11 +66,21 @@ class SoundConfig:
 
     def __post_init__(self) -> None:
         require_number("--mixtures", self.mixtures, "a number of distributions", least=1)
-        require_number("--predictor", self.predictor, "a number of samples", least=0)
-        if self.frame_samples < 4 or self.frame_samples % 4:
+        require_number(
+            "--predictor", self.predictor, "a number of samples", least=0, most=LONGEST_PREDICTOR
+        )
+        if self.frame_samples % 4 or not 4 <= self.frame_samples <= LONGEST_FRAME:
             raise ParameterError(
-                f"--frame-samples {self.frame_samples} must be a multiple of 4, at least 4"
+                f"--frame-samples {self.frame_samples} must be a multiple of 4, "
+                f"4 to {LONGEST_FRAME}"
             )
+        if self.representation == "fft" and self.scaling != "zscore":
+            raise ParameterError(
+                f"--scaling {self.scaling} has no effect with --representation fft, whose bins "
+                "are z-scored one by one; leave it out"
+            )
+        if self.mixtures != SoundConfig.mixtures and self.loss != "mixture":
+            raise ParameterError(f"--mixtures {self.mixtures} goes with --loss mixture")
         if self.loss == "mulaw" and self.representation == "fft":
             raise ParameterError(
                 "--loss mulaw predicts sample codes; use --representation waveform with it"
@@ -100,6 +118,8 @@ class PlayConfig:
     """seconds of sound to play"""
     temperature: float = 1.0
     """below 1 calmer, above 1 wilder, 0 always the likeliest"""
+    precision: Literal["float32", "int8"] = "float32"
+    """recurrent weights when playing: int8 plays large networks twice as fast, almost as exactly"""
     count: int = 1
     """candidates to play; all are kept, ranked"""
     perlin_hz: float = 440.0
@@ -108,13 +128,33 @@ class PlayConfig:
     """octaves of the Perlin noise, 1 to 12"""
 
     def __post_init__(self) -> None:
-        require_number("--rng", self.rng, "a whole number", least=0)
-        require_number("--seed-seconds", self.seed_seconds, "a number of seconds", above=0)
+        require_number("--rng", self.rng, "a whole number", least=0, most=LARGEST_RNG)
+        require_number(
+            "--seed-seconds", self.seed_seconds, "a number of seconds", above=0, most=LONGEST_SEED_S
+        )
         require_number("--generate-seconds", self.generate_seconds, "a number of seconds", above=0)
         require_number("--temperature", self.temperature, "a number", least=0)
         require_number("--count", self.count, "a number of candidates", least=1)
-        require_number("--perlin-hz", self.perlin_hz, "a frequency", above=0)
-        require_number("--perlin-octaves", self.perlin_octaves, "a number of octaves", least=1)
+        require_number(
+            "--perlin-hz", self.perlin_hz, "a frequency", above=0, most=HIGHEST_PERLIN_HZ
+        )
+        require_number(
+            "--perlin-octaves",
+            self.perlin_octaves,
+            "a number of octaves",
+            least=1,
+            most=MOST_PERLIN_OCTAVES,
+        )
+        if self.generate_seconds * self.count > LONGEST_PLAY_S:
+            raise ParameterError(
+                f"--generate-seconds {self.generate_seconds:g} × --count {self.count} must be at "
+                f"most {LONGEST_PLAY_S} seconds; play more another time, with another --rng"
+            )
+        if self.count > 1 and self.temperature == 0:
+            raise ParameterError(
+                f"--count {self.count} with --temperature 0 would play the same sound "
+                f"{self.count} times; raise --temperature or leave out --count"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,29 @@
 """Play from a run, write the sound, judge it and draw it."""
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from noizenet import views
 from noizenet.audio.config import AudioConfig, GenerateCommand, PlayConfig
 from noizenet.audio.judge import Judge, Verdict, rank
 from noizenet.audio.session import Session, read_library, restored_session
-from noizenet.errors import ParameterError, TrainingError
+from noizenet.errors import ParameterError, RunError, TrainingError
+from noizenet.learner.codecs import Codec
 from noizenet.learner.generate import play
 from noizenet.runs import Run
+from noizenet.sound.library import Library
 from noizenet.sound.seeds import make_seed
-from noizenet.sound.song import Song, write_song
+from noizenet.sound.song import WRITABLE, Song, write_song
 from noizenet.units import SAMPLE_RATE_HZ, seconds_to_samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,48 @@ class Played:
     verdict: Verdict
 
 
-def play_sounds(session: Session, config: PlayConfig, seed: Song) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Stage:
+    """What playing needs besides the network: made before training, so that what is wrong with
+    it is said before."""
+
+    config: PlayConfig
+    seed: Song
+    judge: Judge
+    n_samples: int
+
+    @classmethod
+    def prepare(cls, config: PlayConfig, library: Library) -> "Stage":
+        """Read or make the seed, and measure the songs that sounds are judged against."""
+        n_samples = seconds_to_samples(config.generate_seconds)
+        if n_samples < 1:
+            raise ParameterError(
+                f"--generate-seconds {config.generate_seconds:g} is less than a sample"
+            )
+        songs = [song.samples for song in library.train]
+        seed = make_seed(
+            config.seed,
+            seconds_to_samples(config.seed_seconds),
+            config.rng,
+            float(np.sqrt(np.mean(np.concatenate(songs).astype(np.float64) ** 2))),
+            library.unseen,
+            config.perlin_hz,
+            config.perlin_octaves,
+        )
+        return cls(config, seed, Judge(songs, [song.name for song in library.train]), n_samples)
+
+    def prime(self, codec: Codec) -> np.ndarray:
+        """The seed as the network reads it."""
+        numbers = codec.prime(self.seed.samples)
+        if len(numbers) == 0:
+            raise ParameterError(
+                f"--seed {self.config.seed}: its {self.seed.duration_s:.3g} s are shorter than a "
+                f"frame of {codec.n_features} samples; take a longer --seed-seconds or file"
+            )
+        return numbers
+
+
+def play_sounds(session: Session, stage: Stage) -> list[np.ndarray]:
     """What the model plays on from a seed, ``count`` times; shorter where its state broke down.
 
     Raises
@@ -36,30 +85,28 @@ def play_sounds(session: Session, config: PlayConfig, seed: Song) -> list[np.nda
     TrainingError
         When nothing could be played at all.
     """
-    codec = session.codec
-    n_samples = seconds_to_samples(config.generate_seconds)
-    n_steps = codec.n_steps(n_samples)
-    numbers = codec.prime(seed.samples)
-    if len(numbers) == 0:
-        raise ParameterError(
-            f"--seed-seconds {config.seed_seconds:g} is shorter than one frame of "
-            f"{codec.hop_samples} samples"
-        )
+    codec, config = session.codec, stage.config
+    n_steps = codec.n_steps(stage.n_samples)
     rngs = range(config.rng, config.rng + config.count)
-    played = play(session.model, numbers, n_steps, config.temperature, rngs)
+    played = play(
+        session.model, stage.prime(codec), n_steps, config.temperature, rngs,
+        precision=config.precision,
+    )  # fmt: skip
     if min(len(steps) for steps in played) < codec.n_steps(1):
         raise TrainingError("the network's state is not finite; it cannot play. Train it again")
-    return [codec.decode(steps)[:n_samples] for steps in played]
+    return [codec.decode(steps)[: stage.n_samples] for steps in played]
 
 
 def generate(command: GenerateCommand) -> None:
     """Play more sound from a run: what ``scripts/generate.py`` does."""
     run = Run.open(command.run, AudioConfig)
-    config = replace(run.config, machine=command.machine)
-    session, _, facts = restored_session(run, config, read_library(config), command.checkpoint)
+    out = _checked_out(command.out) if command.out else run.folder / "audio"
+    config = replace(run.config, machine=command.machine, play=command.play)
+    library = read_library(config)
+    session, _, facts = restored_session(run, config, library, command.checkpoint)
     try:
-        step = facts["progress"]["step"]
-        play_and_judge(run, session, command.play, step, command.out)
+        stage = Stage.prepare(command.play, library)
+        play_and_judge(run, session, stage, facts["progress"]["step"], out)
     finally:
         run.close()
 
@@ -67,33 +114,23 @@ def generate(command: GenerateCommand) -> None:
 def play_and_judge(
     run: Run,
     session: Session,
-    config: PlayConfig,
+    stage: Stage,
     step: int,
-    out: Path | None = None,
+    out: Path,
 ) -> Played:
     """Play ``count`` candidates, keep them all, and return the best.
 
-    Candidate i draws from rng + i. Each is written, judged, drawn and put into TensorBoard.
+    Candidate i draws from rng + i. All are written and judged; the best is drawn and put into
+    TensorBoard.
     """
-    songs = [song.samples for song in session.library.train]
-    rms = float(np.sqrt(np.mean(np.concatenate(songs).astype(np.float64) ** 2)))
-    judge = Judge(songs, [song.name for song in session.library.train])
-    seed = make_seed(
-        config.seed,
-        seconds_to_samples(config.seed_seconds),
-        config.rng,
-        rms,
-        session.library.unseen,
-        config.perlin_hz,
-        config.perlin_octaves,
-    )
+    config = stage.config
     began_s = time.monotonic()
-    sounds = play_sounds(session, config, seed)
+    sounds = play_sounds(session, stage)
     took_s = time.monotonic() - began_s
     run.say(f"played     {len(sounds)} × {config.generate_seconds:g} s in {took_s:.1f} s")
     played = []
     for rng, samples in enumerate(sounds, config.rng):
-        path = _sound_path(out or run.folder / "audio", config, rng)
+        path = _sound_path(out, config, rng)
         gain_db = write_song(path, samples)
         seconds = len(samples) / SAMPLE_RATE_HZ
         run.say(f"sound      {path}")
@@ -101,21 +138,42 @@ def play_and_judge(
             run.say(f"           the state became non-finite after {seconds:.2f} s; ended there")
         if gain_db < 0:
             run.say(f"           turned down by {-gain_db:.1f} dB to keep its peak in range")
-        verdict = judge.judge(samples, rng)
-        for line in verdict.lines():
-            run.say(f"           {line}")
+        verdict = stage.judge.judge(samples, rng)
+        headline, *details = verdict.lines()
+        run.say(f"verdict    {headline}")
+        for line in details:
+            run.say(f"  {line}")
         played.append(Played(samples, path, rng, verdict))
     order = rank([candidate.verdict for candidate in played])
     if len(played) > 1:
         run.say("ranked     " + ", ".join(played[i].path.name for i in order))
     best = played[order[0]]
-    _show(run, session, seed, best, step)
+    _show(run, session, stage.seed, best, step)
     return best
+
+
+def _checked_out(out: Path) -> Path:
+    """``--out``, which must be a folder (or become one) or name a file that can be written."""
+    if out.is_dir() or not out.suffix:
+        folder = out
+    elif out.suffix.lower() in WRITABLE:
+        folder = out.parent
+    else:
+        raise ParameterError(
+            f"--out {out}: a sound's name must end in {', '.join(WRITABLE)}; make the folder "
+            "first if it is one"
+        )
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RunError(f"--out {out}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK):
+        raise RunError(f"--out {out}: {there} may not be written (permission denied)")
+    return out
 
 
 def _sound_path(out: Path, config: PlayConfig, rng: int) -> Path:
     """Where a candidate goes: in the folder ``out``, or at the file that ``out`` names."""
-    if not out.suffix:
+    if out.is_dir() or not out.suffix:
         seed = Path(config.seed).stem
         return out / f"{seed}-t{config.temperature:g}-rng{rng}.wav"
     return out if config.count == 1 else out.with_name(f"{out.stem}-rng{rng}{out.suffix}")
@@ -131,12 +189,15 @@ def _show(run: Run, session: Session, seed: Song, best: Played, step: int) -> No
     for name, samples in sounds.items():
         run.add_sound(name, samples, SAMPLE_RATE_HZ, step)
         for view, figure in views.every_view(samples, name).items():
-            _keep(run, f"{name}/{view}", figure, step)
-    _keep(run, "overview", views.overview(sounds), step)
+            keep_picture(run, f"{name}/{view}", figure, step)
+    keep_picture(run, "overview", views.overview(sounds), step)
     for name, value in best.verdict.scalars().items():
-        run.writer.add_scalar(f"judge/{name}", value, step)
+        run.add_scalar(f"judge/{name}", value, step)
 
 
-def _keep(run: Run, name: str, figure, step: int) -> None:
-    run.add_picture(name, views.figure_to_array(figure), step)
-    views.figure_to_png(figure, run.folder / "pictures" / f"{name.replace('/', '-')}.png")
+def keep_picture(run: Run, name: str, figure: "Figure", step: int) -> None:
+    """Put a figure into the run's folder, and what is drawn there into TensorBoard."""
+    path = run.folder / "pictures" / f"{name.replace('/', '-')}.png"
+    views.figure_to_png(figure, path)
+    with Image.open(path) as picture:  # drawing is slow; reading it back is not
+        run.add_picture(name, np.asarray(picture.convert("RGB")), step)

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from noizenet.audio.config import AudioConfig
-from noizenet.errors import RunError
+from noizenet.errors import ParameterError, RunError
 from noizenet.learner.codecs import Codec, WaveCodec, fit_codec, restore_codec
-from noizenet.learner.machine import choose_device, choose_engine
+from noizenet.learner.generate import require_precision
+from noizenet.learner.machine import choose_device, choose_engine, require_memory
 from noizenet.learner.model import Model, fit_linear_prediction
-from noizenet.learner.score import bits_per_sample
+from noizenet.learner.score import Score, score
 from noizenet.runs import Run, load_checkpoint
-from noizenet.sound.library import Library, load_library
+from noizenet.sound.library import DEMO, Library, load_library
+from noizenet.sound.seeds import SEED_KINDS
 
 CODEC = "codec."  # prefix of the codec's arrays in a checkpoint
 
@@ -28,11 +30,11 @@ class Session:
     codec: Codec
     model: Model
 
-    def valid_bits(self) -> float:
-        """Bits per sample on the unseen songs."""
+    def examine(self) -> Score:
+        """How well the unseen songs are told."""
         songs = [song.samples for song in self.library.unseen]
-        bits = [bits_per_sample(self.model, self.codec, song) for song in songs]
-        return float(np.average(bits, weights=[len(song) for song in songs]))
+        scores = [score(self.model, self.codec, song) for song in songs]
+        return Score(*np.average(scores, axis=0, weights=[len(song) for song in songs]).tolist())
 
     def codec_tensors(self) -> dict[str, Tensor]:
         """The codec for a checkpoint."""
@@ -55,6 +57,7 @@ def new_session(config: AudioConfig, library: Library) -> Session:
     """Fit the codec and the linear prediction on the songs, and begin with random weights."""
     songs = [song.samples for song in library.train]
     codec = fit_codec(songs, *_codec_settings(config))
+    _require_memory(config, codec)
     torch.manual_seed(config.play.rng)
     model = _empty_model(config, codec)
     if isinstance(codec, WaveCodec):
@@ -71,6 +74,8 @@ def restored_session(
 ) -> tuple[Session, dict[str, Tensor], dict]:
     """The session of a checkpoint, with the checkpoint's tensors and facts."""
     path = run.checkpoint(which)
+    if which == "best" and not path.exists() and run.checkpoint("last").exists():
+        raise RunError(f"{path}: there is none, no song was held out; use --checkpoint last")
     tensors, facts = load_checkpoint(path)
     arrays = {n.removeprefix(CODEC): t.numpy() for n, t in tensors.items() if n.startswith(CODEC)}
     try:
@@ -79,7 +84,7 @@ def restored_session(
         weights = {n[6:]: t for n, t in tensors.items() if n.startswith("model.")}
         model.load_state_dict(weights)
     except (RunError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[-1].strip()  # torch's first line names but the class
         raise RunError(f"{path}: does not fit {run.folder / 'config.json'} ({reason})") from None
     return _placed(Session(config, library, codec, model)), tensors, facts
 
@@ -103,18 +108,34 @@ def _empty_model(config: AudioConfig, codec: Codec) -> Model:
     )
 
 
+def _require_memory(config: AudioConfig, codec: Codec) -> None:
+    """Refuse a network that is too large for the machine; it is only drawn up here, not made."""
+    flags = f"--hidden {config.model.hidden} --layers {config.model.layers}"
+    if config.sound.loss == "mixture":
+        flags += f" --mixtures {config.sound.mixtures}"
+    try:
+        with torch.device("meta"):
+            n_weights = _empty_model(config, codec).n_parameters()
+    except (RuntimeError, TypeError, OverflowError):  # more than can be counted
+        raise ParameterError(f"{flags} is larger than any machine; lower them") from None
+    require_memory(n_weights, choose_device(config.machine), flags)
+
+
 def _placed(session: Session) -> Session:
     """Put the model where the config says it runs."""
     machine = session.config.machine
     device = choose_device(machine)
     session.model.to(device)
     session.model.engine = choose_engine(machine, device)
+    require_precision(session.model, session.config.play.precision)
     return session
 
 
-def with_absolute_data(config: AudioConfig) -> AudioConfig:
-    """A config whose songs are found from any folder."""
-    data = config.data.data
-    if data == "demo":
-        return config
-    return replace(config, data=replace(config.data, data=str(Path(data).absolute())))
+def with_absolute_paths(config: AudioConfig) -> AudioConfig:
+    """A config whose songs and seed are found from any folder."""
+    data, seed = config.data.data, config.play.seed
+    if data != DEMO:
+        config = replace(config, data=replace(config.data, data=str(Path(data).absolute())))
+    if seed not in SEED_KINDS:
+        config = replace(config, play=replace(config.play, seed=str(Path(seed).absolute())))
+    return config

@@ -4,28 +4,33 @@ import contextlib
 import math
 import signal
 import time
+from dataclasses import asdict
 
+import numpy as np
+
+from noizenet import views
 from noizenet.audio.config import AudioConfig
-from noizenet.audio.playing import play_and_judge
+from noizenet.audio.playing import Stage, keep_picture, play_and_judge
 from noizenet.audio.session import (
     Session,
     new_session,
     read_library,
     restored_session,
-    with_absolute_data,
+    with_absolute_paths,
 )
-from noizenet.config import differences, to_dict
+from noizenet.config import differences, from_dict, to_dict
 from noizenet.errors import ParameterError
 from noizenet.learner.batches import WINDOW_BATCH, WINDOW_SAMPLES, OneShot, Windows
 from noizenet.learner.fit import Stop, Trainer
 from noizenet.learner.machine import chunk_steps, history_bytes_per_step, seconds_per_step
-from noizenet.runs import Run
+from noizenet.runs import Run, load_checkpoint
 from noizenet.sound.library import Library
+from noizenet.units import samples_to_seconds
 
 # What a resumed run may change: how long it goes on, where it runs, and what it plays.
 MAY_CHANGE = (
     {"epochs", "budget_minutes"}
-    | set(to_dict(AudioConfig().play))
+    | set(to_dict(AudioConfig().play)) - {"rng"}  # it orders the songs, too
     | set(to_dict(AudioConfig().machine))
 )
 
@@ -36,34 +41,17 @@ def train(config: AudioConfig, name: str | None, resume: bool) -> None:
     Raises
     ------
     NoizeNetError
-        For anything the user can mend; a new run's folder is only made once its songs were read.
+        For anything the user can mend; a new run's folder is only made once its songs and its
+        seed were read.
     """
-    if resume:
-        run, config = _reopened(name, config)
-        library = read_library(config)
-        session, tensors, facts = restored_session(run, config, library)
-    else:
-        config = with_absolute_data(config)
-        library = read_library(config)
-        session, tensors, facts = new_session(config, library), {}, {}
-        run = Run.create(name or time.strftime("audio-%Y%m%d-%H%M%S"), config)
-    run.unit = "sample" if config.sound.representation == "waveform" else "frame"
-    run.extra = session.codec_tensors()
-
     stop = Stop()
-    trainer = _trainer(session, run, stop)
-    if facts:
-        trainer.restore(tensors, facts["progress"])
-    _announce(run, session, trainer)
+    run, trainer, session, stage = (_go_on if resume else _begin)(config, name, stop)
     try:
         with stopping_on_interrupt(stop, run), run.progress_bar(trainer.share_done()):
             trainer.run()
-        results = {"steps": trainer.progress.step}
-        if math.isfinite(trainer.progress.best_valid_bits):
-            run.say(f"unseen songs: best {trainer.progress.best_valid_bits:.3f} bits per sample")
-            results["best_valid_bits_per_sample"] = trainer.progress.best_valid_bits
-        best = play_and_judge(run, session, config.play, step=trainer.progress.step)
-        settings = {k: v for part in to_dict(config).values() for k, v in part.items()}
+        results = _learned(run, trainer)
+        best = play_and_judge(run, session, stage, trainer.progress.step, run.folder / "audio")
+        settings = {k: v for part in to_dict(run.config).values() for k, v in part.items()}
         run.add_hparams(settings, results | best.verdict.scalars())
     finally:
         run.close()
@@ -72,74 +60,155 @@ def train(config: AudioConfig, name: str | None, resume: bool) -> None:
     run.say(f"play more  python scripts/generate.py --run {run.folder.name} --seed random")
 
 
-def _reopened(name: str | None, asked: AudioConfig) -> tuple[Run, AudioConfig]:
+Begun = tuple[Run, Trainer, Session, Stage]
+
+
+def _begin(config: AudioConfig, name: str | None, stop: Stop) -> Begun:
+    """A new run. Whatever goes wrong until there is something to go on from leaves no trace."""
+    library = read_library(config)
+    stage = Stage.prepare(config.play, library)
+    session = new_session(config, library)
+    stage.prime(session.codec)
+    batches, notes = _batches(session)
+    name = time.strftime("audio-%Y%m%d-%H%M%S") if name is None else name
+    run = Run.create(name, with_absolute_paths(config))
+    try:
+        trainer = _trainer(session, run, batches, stop)
+        _announce(run, session, trainer, [*library.notes, *notes])
+        run.add_config()
+        run.save(trainer.tensors(), asdict(trainer.progress), best=False)
+    except BaseException:
+        run.discard()
+        raise
+    return run, trainer, session, stage
+
+
+def _go_on(config: AudioConfig, name: str | None, stop: Stop) -> Begun:
+    """A run that was stopped, from its last checkpoint."""
+    run = _reopened(name, config)
+    library = read_library(config)
+    stage = Stage.prepare(config.play, library)
+    session, tensors, facts = restored_session(run, config, library)
+    stage.prime(session.codec)
+    batches, notes = _batches(session)
+    run.go_on(with_absolute_paths(config), facts["progress"]["step"])
+    trainer = _trainer(session, run, batches, stop)
+    trainer.restore(tensors, facts["progress"])
+    _announce(run, session, trainer, [*library.notes, *notes])
+    run.add_config()
+    return run, trainer, session, stage
+
+
+def _reopened(name: str | None, asked: AudioConfig) -> Run:
     """The run to go on with; ``asked`` was made from its config and the flags given now."""
     if name is None:
         raise ParameterError("--resume needs --run NAME, the run to go on with")
     run = Run.open(name, AudioConfig)
-    for field, old, new in differences(run.config, with_absolute_data(asked)):
+    path = run.checkpoint("last")
+    trained = from_dict(AudioConfig, load_checkpoint(path)[1]["config"], str(path))
+    for field, old, new in differences(trained, with_absolute_paths(asked)):
         if field not in MAY_CHANGE:
-            flag = "--" + field.removesuffix("_s").replace("_", "-")
             raise ParameterError(
-                f"{flag} {new} contradicts run {name}, which was trained with {old}; leave it "
-                "out, or start a new --run"
+                f"{_as_flag(field, new)} contradicts run {name}, which was trained with "
+                f"{_as_flag(field, old)}; leave it out, or start a new --run"
             )
-    run.config = asked
-    return run, asked
+    return run
 
 
-def _trainer(session: Session, run: Run, stop: Stop) -> Trainer:
-    config, codec, model = session.config, session.codec, session.model
-    numbers = [codec.encode(song.samples) for song in session.library.train]
-    device = model.residual_scale.device
-    fit = config.fit
+def _as_flag(field: str, value: object) -> str:
+    """How a setting is typed: ``--lr 0.03``, ``--no-anneal``."""
+    flag = field.removesuffix("_s").replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"no --{flag}" if value is None else f"--{flag} {value}"
+
+
+def _batches(session: Session) -> tuple[OneShot | Windows, list[str]]:
+    """What each step reads, and what was done to make the songs fit."""
+    config, codec = session.config, session.codec
+    fit, start = config.fit, codec.start()
+    device = session.model.residual_scale.device
+    songs = [codec.encode(song.samples) for song in session.library.train]
     if fit.training == "one-shot":
-        batches = OneShot(
-            numbers,
-            codec.start(),
-            config.play.rng,
-            fit.song_order,
-            fit.epochs,
-            fit.songs_per_step,
-            device,
-        )
-    else:
-        window_steps = max(2, (fit.window_samples or WINDOW_SAMPLES) // codec.hop_samples)
-        batches = Windows(numbers, codec.start(), window_steps, fit.batch or WINDOW_BATCH, device)
+        order, epochs, together = fit.song_order, fit.epochs, fit.songs_per_step
+        return OneShot(songs, start, config.play.rng, order, epochs, together, device), []
+
+    window_steps = max(2, (fit.window_samples or WINDOW_SAMPLES) // codec.hop_samples)
+
+    def seconds(steps: int) -> float:
+        return samples_to_seconds(steps * codec.hop_samples)
+
+    notes = []
+    for index, numbers in enumerate(songs):
+        n_missing = window_steps - len(numbers)
+        if n_missing > 0:
+            songs[index] = np.concatenate((numbers, np.repeat(start, n_missing, 0)))
+            notes.append(
+                f"{session.library.train[index].name}: {seconds(len(numbers)):.3f} s is shorter "
+                f"than the window; padded with silence to {seconds(window_steps):.3f} s"
+            )
+    n_steps = sum(len(numbers) for numbers in songs)
+    batch = fit.batch or min(WINDOW_BATCH, n_steps // window_steps)
+    if not fit.batch and batch < WINDOW_BATCH:
+        notes.append(f"the songs fill only {batch} of {WINDOW_BATCH} windows side by side")
+    windows = Windows(songs, start, window_steps, batch, device)
+    if n_left := n_steps - windows.numbers_per_epoch:
+        notes.append(f"the last {seconds(n_left):.2f} s do not fill {batch} windows: left out")
+    return windows, notes
+
+
+def _trainer(session: Session, run: Run, batches: OneShot | Windows, stop: Stop) -> Trainer:
+    config, model = session.config, session.model
+    run.unit = "sample" if config.sound.representation == "waveform" else "frame"
+    run.extra = session.codec_tensors()
+
+    def validate() -> float:
+        bits, loss = session.examine()
+        run.add_valid_loss(trainer.progress.step, loss)
+        return bits
+
     chunk = chunk_steps(model, config.machine, batches.longest_steps, batches.batch)
-    validate = session.valid_bits if session.library.unseen else None
-    return Trainer(model, batches, fit, run, config.play.rng, chunk, validate, stop)
+    examined = validate if session.library.unseen else None
+    rng = config.play.rng
+    # validate, called later, asks the trainer for its step
+    trainer = Trainer(model, batches, config.fit, run, rng, chunk, examined, stop)
+    return trainer
 
 
-def _announce(run: Run, session: Session, trainer: Trainer) -> None:
+def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) -> None:
     """Say what is going to happen, how long it takes and how much memory it needs."""
     config, model, batches = session.config, session.model, trainer.batches
-    _announce_library(run, session.library)
+    fit, play, sizes = config.fit, config.play, config.model
+    _announce_library(run, session.library, notes)
     if model.engine == "numba":
-        run.say("compiling the kernels (once; later runs load them) …")
+        run.say("kernels    compiling; only the first time takes long")
     step_s = seconds_per_step(model, batches.batch, batches.longest_steps)
     epoch_s = step_s * batches.numbers_per_epoch / batches.batch
-    memory = history_bytes_per_step(model) * batches.batch * trainer.chunk_steps
     prediction = f" over a linear prediction of {n}" if (n := model.predictor_order) else ""
     run.say(
-        f"network    {config.model.cell} {config.model.hidden} × {config.model.layers}, "
-        f"{config.sound.loss}{prediction}: {model.n_parameters():,} parameters, "
-        f"{model.engine} on {model.residual_scale.device}"
+        f"network    {sizes.cell} {sizes.hidden} × {sizes.layers}{prediction}, {config.sound.loss}"
     )
-    by_epochs_s = epoch_s * (config.fit.epochs or math.inf)
-    expected_s = min(by_epochs_s, config.fit.budget_s) * (1 - trainer.share_done())
+    device = model.residual_scale.device
+    run.say(f"           {model.n_parameters():,} parameters, {model.engine} on {device}")
     run.say(
-        f"training   {config.fit.training}, {config.fit.optimizer}: "
-        f"{batches.numbers_per_epoch:,} {run.unit}s an epoch of about {duration(epoch_s)}; "
-        f"expected {duration(expected_s)} and {memory / 1e9:.2g} GB of history"
+        f"training   {fit.training}, {fit.optimizer}: {batches.numbers_per_epoch:,} {run.unit}s "
+        f"an epoch, about {duration(epoch_s)}"
     )
+    memory = history_bytes_per_step(model) * batches.batch * trainer.chunk_steps
+    share_left = 1 - trainer.share_done()
+    expected_s = min(epoch_s * (fit.epochs or math.inf), fit.budget_s) * share_left
+    if trainer.progress.step:
+        run.say(f"goes on    after {trainer.progress.step} steps")
+    if share_left:
+        run.say(f"expected   {duration(expected_s)}, and {megabytes(memory)} of memory for a pass")
+    else:
+        run.say("           nothing is left to train; raise --epochs or --budget-minutes for more")
     run.say(
-        f"then       plays {config.play.generate_seconds:g} s from seed {config.play.seed}, "
-        f"into {run.folder}"
+        f"then       plays {play.generate_seconds:g} s from seed {play.seed}, into {run.folder}"
     )
 
 
-def _announce_library(run: Run, library: Library) -> None:
+def _announce_library(run: Run, library: Library, notes: list[str]) -> None:
     seconds = sum(song.duration_s for song in library.train)
     names = ", ".join(song.name for song in library.train[:6])
     more = f" and {len(library.train) - 6} more" if len(library.train) > 6 else ""
@@ -147,21 +216,71 @@ def _announce_library(run: Run, library: Library) -> None:
     unseen = ", ".join(song.name for song in library.unseen[:6])
     run.say(f"unseen     {unseen or 'none: nothing is held out'}")
     for line in library.skipped:
-        run.say(f"skipped    {line}")
-    for line in library.notes:
+        run.say(f"skipped    {line.removesuffix('; skipped')}")
+    for line in notes:
         run.say(f"note       {line}")
+
+
+def _learned(run: Run, trainer: Trainer) -> dict[str, float]:
+    """Say what came of the training, draw its curve, and return it for the table of runs."""
+    progress = trainer.progress
+    run.say(f"learned    {progress.step} steps in {duration(progress.elapsed_s)}")
+    results = {"steps": progress.step}
+    if math.isfinite(progress.best_valid_bits):
+        results["best_valid_bits_per_sample"] = progress.best_valid_bits
+        run.say(f"           unseen songs: {progress.best_valid_bits:.3f} bits per sample at best")
+    steps, train, valid = learning(run.metrics(), trainer.batches.steps_per_epoch)
+    if steps:
+        loss = run.config.sound.loss
+        unit = f"nats per {run.unit}" if loss in ("mixture", "mulaw") else loss
+        figure = views.loss_curve(steps, train, valid, loss_unit=unit)
+        keep_picture(run, "loss", figure, progress.step)
+    return results
+
+
+def learning(
+    metrics: list[dict], steps_per_epoch: int
+) -> tuple[list[float], list[float], list[float]]:
+    """The curve of a run: epochs, mean training loss of each, loss on what is unseen.
+
+    An epoch's mean stands at its end, for its songs differ more than its steps. An epoch that was
+    stopped counts only when it is the only one. What was not measured is NaN.
+    """
+    train = {line["step"]: line["loss"] for line in metrics if "loss" in line}
+    valid = {line["step"]: line["valid_loss"] for line in metrics if "valid_loss" in line}
+    epochs: dict[int, list[float]] = {}
+    for step, loss in train.items():
+        epochs.setdefault((step - 1) // steps_per_epoch, []).append(loss)
+    whole = {epoch: losses for epoch, losses in epochs.items() if len(losses) == steps_per_epoch}
+    train_at = {
+        epoch + len(losses) / steps_per_epoch: sum(losses) / len(losses)
+        for epoch, losses in (whole or epochs).items()
+    }
+    valid_at = {step / steps_per_epoch: loss for step, loss in valid.items() if step}
+    steps = sorted(train_at | valid_at)
+    train_curve, valid_curve = (
+        [curve.get(step, math.nan) for step in steps] for curve in (train_at, valid_at)
+    )
+    return steps, train_curve, valid_curve
 
 
 def duration(seconds: float) -> str:
     """``95 -> '1 min 35 s'``, the way a person says it."""
-    if seconds < 1:
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
+    if round(seconds) < 60:
         return f"{seconds:.2g} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes / 60:.1f} h"
+
+
+def megabytes(n_bytes: float) -> str:
+    """``3.6e8 -> '360 MB'``."""
+    if n_bytes >= 1e9:
+        return f"{n_bytes / 1e9:.1f} GB"
+    return f"{max(1, round(n_bytes / 1e6))} MB"
 
 
 @contextlib.contextmanager
@@ -172,7 +291,7 @@ def stopping_on_interrupt(stop: Stop, run: Run):
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        run.say("stopping: saves and plays what it has learned; Ctrl-C again quits")
+        run.say("stopping   saves and plays what it has learned; Ctrl-C again quits")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

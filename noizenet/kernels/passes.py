@@ -50,7 +50,7 @@ class Block:
         return self.buffers[name][: int(np.prod(shape))].reshape(shape)
 
 
-def _blocks(kind, sizes, rows, dtype, lengths):
+def blocks_of(kind, sizes, rows, dtype, lengths):
     """All blocks of a pass; two sets of buffers, of ``lengths`` numbers a step, take turns."""
     step_bytes = rows * kind.n_rows * sizes.hidden * dtype.itemsize
     n_steps = int(np.clip(BLOCK_BYTES // step_bytes, 16, MAX_BLOCK_STEPS))
@@ -65,7 +65,13 @@ def _blocks(kind, sizes, rows, dtype, lengths):
     ]
 
 
-def _state(rows, step, values, dtype):
+def rows_of(kind, n_hidden, units):
+    """The rows of the augmented matrix (pre-activations) that a slice of the units has."""
+    gates = np.arange(kind.n_rows)[:, None] * n_hidden
+    return (gates + np.arange(units.start, units.stop)).ravel()
+
+
+def state_of(rows, step, values, dtype):
     """A state of ``rows`` sequences, ``step`` apart, flat."""
     flat = aligned_zeros(rows * step, dtype)
     if values is not None:
@@ -89,8 +95,8 @@ def forward_rows(kind, sizes, weights, x, h0, c0, h, c, helper):
 
     state_step = padded(n_hidden + n_inside, dtype)
     gates_step = padded(n_all, dtype) + n_lanes(dtype)  # the GRU's k may begin anywhere
-    h_now = _state(rows, state_step, h0, dtype)
-    c_now = _state(rows, state_step, c0, dtype)
+    h_now = state_of(rows, state_step, h0, dtype)
+    c_now = state_of(rows, state_step, c0, dtype)
     gates = aligned_zeros(rows * gates_step, dtype)
     h_history = h.reshape(-1)
     c_history = h_history if c is None else c.reshape(-1)
@@ -115,7 +121,7 @@ def forward_rows(kind, sizes, weights, x, h0, c0, h, c, helper):
         )  # fmt: skip
 
     lengths = {"x": n_inside, "drive": 0 if n_inside else n_all}
-    blocks = _blocks(kind, sizes, rows, dtype, lengths)
+    blocks = blocks_of(kind, sizes, rows, dtype, lengths)
     prepare(blocks[0])
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         ahead = helper.submit(prepare, following) if following else None
@@ -135,8 +141,8 @@ def backward_rows(
     recurrent = pack(weights[: n_recurrent * n_hidden, :n_hidden], n_recurrent, rows)
 
     state_step = padded(n_hidden, dtype)
-    dh_now = _state(rows, state_step, dh_last, dtype)
-    dc_now = _state(rows, state_step, dc_last, dtype)
+    dh_now = state_of(rows, state_step, dh_last, dtype)
+    dc_now = state_of(rows, state_step, dc_last, dtype)
     direct = aligned_zeros(rows * state_step, dtype)
     product = np.empty((n_all, width), dtype)
     total = np.zeros((n_all, width))
@@ -182,7 +188,7 @@ def backward_rows(
 
     n_c = n_hidden if c is not None else 0
     lengths = {"before": width, "gates": n_all, "c": n_c, "dh": n_hidden}
-    blocks = _blocks(kind, sizes, rows, dtype, lengths)[::-1]
+    blocks = blocks_of(kind, sizes, rows, dtype, lengths)[::-1]
     prepare(blocks[0])
     for behind, block, ahead in zip(
         [None, *blocks], blocks, [*blocks[1:], None], strict=False

@@ -1,209 +1,221 @@
 """The whole sampler as one compiled loop: network, head, draw, and back into the network.
 
-Letters: R sequences side by side (they share the reading of the weights), n steps, H hidden
-units, K distributions of a mixture. Numbers are scalars (samples) or codes; random numbers come
+Letters: R sequences side by side (they share the reading of the weights), n steps, H hidden units,
+P past samples of the linear prediction. What is played are samples or codes; random numbers come
 from outside, so every engine draws the same. The plain twin of this loop is
 :func:`noizenet.learner.generate.play_plainly`.
+
+Every sum is added up in the same order however many sequences are played and however long the
+blocks are: a sequence is the same to the bit whatever is played beside it.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload, register_jitable
 
-from noizenet.kernels import cells
-from noizenet.kernels.panels import Panels, aligned_zeros, multiply, pack, padded
+from noizenet.kernels import cells, draws
+from noizenet.kernels.assembly import NOWHERE, Assembly, Network
+from noizenet.kernels.narrow import add_narrow, round_inputs
+from noizenet.kernels.panels import aligned_zeros
 from noizenet.kernels.prediction import predict
-from noizenet.kernels.recurrent import CELLS, Sizes, _augmented
+from noizenet.kernels.recurrent import CELLS
+from noizenet.kernels.team import APART, Team, meet, own_units
+from noizenet.kernels.vector import accumulate, lanes_of
 
-VALUE, MIXTURE, CODES = 0, 1, 2
-GATE_MARGIN = 64  # vectors are written whole, beyond the last gate
-BLOCK_STEPS = 4096  # steps between two looks at whether to stop
-
-
-class Layer(NamedTuple):
-    """One recurrent layer, packed for playing."""
-
-    recurrent: Panels  # [h, x] -> gates
-    fourth: Panels  # x -> the GRU's k
-    drive: np.ndarray  # biases
-    h: np.ndarray  # (R, state_step): h, then the input x
-    c: np.ndarray
+BLOCK_PRODUCTS = 1 << 30  # multiply-adds between two looks at whether to stop, some 30 ms
+SHORTEST_BLOCK, LONGEST_BLOCK = 64, 4096  # steps
+LEAST_TEMPERATURE = 1e-30  # a smaller one has no inverse in float32
 
 
-class Sampler(NamedTuple):
-    """Everything but the states that a step needs."""
+class Axis(NamedTuple):
+    """From the head's axis to samples."""
 
-    cell: int
-    n_gates: int
-    n_hidden: int
-    n_inputs: int  # of the first layer
-    state_step: int
-    head: Panels
-    head_bias: np.ndarray
-    head_step: int
-    head_kind: int
-    n_outputs: int
-    scale: float  # of a value head's logistic
-    log_floor: float  # of a mixture's scales
     prediction: np.ndarray  # (P,) oldest sample's coefficient first
-    unit: float  # residual scale of the linear prediction
-    lowest: float  # bounds of what is played
-    highest: float
-    embedding: np.ndarray  # (codes, D), or (0, 0)
+    unit: np.float32  # residual scale of the linear prediction
+    lowest: np.float32  # bounds of what is played
+    highest: np.float32
 
 
-def pack_layer(cell: str, w_ih, w_hh, b_ih, b_hh, rows: int, state_step: int) -> Layer:
-    """Pack torch's parameters of a layer, with room for the state of ``rows`` sequences."""
-    kind = CELLS[cell]
-    n_hidden, n_inputs = w_hh.shape[1], w_ih.shape[1]
-    weights = _augmented(kind, Sizes(rows, 1, n_inputs, n_hidden), w_ih, w_hh, b_ih, b_hh)
-    reached = kind.n_recurrent * n_hidden
-    drive = aligned_zeros(len(weights), np.float32)
-    drive[: len(weights)] = weights[:, -1]
-    return Layer(
-        recurrent=pack(weights[:reached, :-1].T, 1, rows),
-        fourth=pack(weights[reached:, n_hidden:-1].T, 1, rows),
-        drive=drive,
-        h=aligned_zeros(rows * state_step, np.float32),
-        c=aligned_zeros(rows * state_step, np.float32),
-    )
+class Carried(NamedTuple):
+    """What goes from step to step beside the memory."""
+
+    c: np.ndarray  # of an LSTM, each where its h is in the memory
+    base: np.ndarray  # (R,) the linear prediction of the next sample
+    running: np.ndarray  # (R,) 1 until something is not finite
+    n_finite: np.ndarray  # (R,) numbers played until then
 
 
-def pack_head(weight, bias, rows: int) -> tuple[Panels, np.ndarray]:
-    """Pack a linear layer (outputs, H), and its bias with room for whole vectors."""
-    start = np.zeros(padded(len(bias), np.float32), np.float32)
-    start[: len(bias)] = bias
-    return pack(np.ascontiguousarray(weight.T), 1, rows), start
+class Share(NamedTuple):
+    """Where the workers of a team meet, and where they tell each other the states."""
+
+    worker: int
+    n_workers: int
+    arrivals: np.ndarray
+    board: np.ndarray  # twice the states of all layers
 
 
-def state_step(n_hidden: int, n_inputs: int) -> int:
-    """Room for the h and the input of one sequence in any layer."""
-    return padded(n_hidden + max(n_inputs, n_hidden), np.float32)
+ALONE = Share(0, 1, np.zeros(APART, np.int64), np.zeros(0, np.float32))
 
 
 @njit
-def _softplus(x):
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
-
-
-@njit
-def _choose(outputs, at, n, temperature, uniform):
-    """Index drawn from softmax(outputs / temperature), or the largest at temperature 0."""
-    best = 0
-    for k in range(1, n):
-        if outputs[at + k] > outputs[at + best]:
-            best = k
-    if temperature == 0:
-        return best
-    top = outputs[at + best]
-    total = 0.0
-    for k in range(n):
-        total += math.exp((outputs[at + k] - top) / temperature)
-    wanted = uniform * total
-    reached = 0.0
-    for k in range(n - 1):
-        reached += math.exp((outputs[at + k] - top) / temperature)
-        if wanted <= reached:
-            return k
-    return n - 1
-
-
-@njit
-def _draw(sampler, outputs, at, uniforms, temperature):
-    """A number on the head's axis, or a code."""
-    if sampler.head_kind == CODES:
-        return float(_choose(outputs, at, sampler.n_outputs, temperature, uniforms[0]))
-    if sampler.head_kind == VALUE:
-        number = float(outputs[at])
-        if temperature > 0:
-            quantile = math.log(uniforms[0]) - math.log1p(-uniforms[0])
-            number += temperature * sampler.scale * quantile
-        return number
-    n = sampler.n_outputs // 3
-    chosen = _choose(outputs, at, n, temperature, uniforms[0])
-    number = float(outputs[at + n + chosen])
-    if temperature > 0:
-        raw = outputs[at + 2 * n + chosen]
-        scale = math.exp(sampler.log_floor + _softplus(raw - sampler.log_floor))
-        quantile = math.log(uniforms[1]) - math.log1p(-uniforms[1])
-        number += temperature * scale * quantile
-    return number
-
-
-@njit
-def _bounded(number, sampler):
+def _bounded(number, axis):
     """Within the bounds; NaN stays NaN."""
-    if number < sampler.lowest:
-        return sampler.lowest
-    return sampler.highest if number > sampler.highest else number
+    if number < axis.lowest:
+        return axis.lowest
+    return axis.highest if number > axis.highest else number
+
+
+@njit(error_model="numpy")
+def _hear(axis, residual, base, r, heard, heard_at, memory, x_at):
+    """The sample that a number on the head's axis stands for; its features go to ``x_at``."""
+    n_past = len(axis.prediction)
+    if n_past == 0:
+        sample = _bounded(residual, axis)
+    else:
+        before = base[r]
+        sample = _bounded(before + axis.unit * residual, axis)
+        heard[heard_at + n_past] = sample
+        base[r] = predict(axis.prediction, heard, heard_at + 1)
+        memory[x_at + 1] = base[r]
+        memory[x_at + 2] = (sample - before) / axis.unit
+    memory[x_at] = sample
+    return sample
+
+
+def _multiply(weights, product, memory, r, back):
+    """y = start + x @ matrix of as many sequences at once as the product says, from r on.
+
+    With ``back`` the panels are walked from the last to the first: to and fro, the nearer ones
+    are still in the cache.
+    """
+    raise NotImplementedError("only inside compiled code")
+
+
+@overload(_multiply)
+def _multiply_kind(weights, product, memory, r, back):
+    return _multiply_floats if isinstance(weights, types.Array) else _multiply_narrow
+
+
+@register_jitable
+def _multiply_floats(weights, product, memory, r, back):
+    lanes = lanes_of(weights)
+    x_at = product.x_at + r * product.x_step + product.n_narrow
+    start_at = product.start_at + r * product.start_step
+    y_at = product.y_at + r * product.y_step
+    for i in range(product.n_panels):
+        panel = product.n_panels - 1 - i if back else i
+        width = product.narrow + 1 if panel < product.n_wide else product.narrow
+        column = (panel * product.narrow + min(panel, product.n_wide)) * lanes
+        accumulate(
+            width, product.at_once, weights, product.weights_at + column * product.n_inputs,
+            memory, x_at, product.x_step, memory, start_at + column, product.start_step,
+            memory, y_at + column, product.y_step, product.n_inputs,
+        )  # fmt: skip
+
+
+@register_jitable
+def _multiply_narrow(weights, product, memory, r, back):
+    _multiply_floats(weights.floats, product, memory, r, back)
+    if product.n_narrow == 0:
+        return
+    lanes = lanes_of(memory)
+    n_rounded = (product.n_narrow + 1) // 2 * 2
+    for i in range(product.at_once):
+        x_at = product.x_at + (r + i) * product.x_step
+        round_inputs(memory, x_at, product.n_narrow, weights.rounded, i * n_rounded)
+    y_at = product.y_at + r * product.y_step
+    for i in range(product.n_panels):
+        panel = product.n_panels - 1 - i if back else i
+        width = product.narrow + 1 if panel < product.n_wide else product.narrow
+        column = (panel * product.narrow + min(panel, product.n_wide)) * lanes
+        add_narrow(
+            width, product.at_once, weights.integers, product.integers_at + column * n_rounded,
+            weights.rounded, n_rounded, weights.floats, product.units_at + column,
+            memory, y_at + column, product.y_step, n_rounded // 2,
+        )  # fmt: skip
+
+
+@njit
+def _exchange(share, memory, h_at, where, rows, n_hidden, back):
+    """Tell the other workers the new states of the own units, and hear of theirs.
+
+    Two boards take turns, step after step: one is read while the other may be written.
+    """
+    board_at = len(share.board) // 2 if back else 0
+    for r in range(rows):
+        own = h_at + r * where.h_step + where.first_unit
+        cells.copy(memory, own, share.board, board_at + own, where.n_units)
+    meet(share.arrivals, share.worker, share.n_workers)
+    for r in range(rows):
+        at = h_at + r * where.h_step
+        cells.copy(share.board, board_at + at, memory, at, n_hidden)
+
+
+@njit
+def _take_step(cell, n_hidden, memory, weights, products, where, share, c, rows, back):
+    """The network's step, from the inputs to the head's outputs."""
+    for i in range(len(products)):
+        product = products[i]
+        for r in range(0, rows, product.at_once):
+            _multiply(weights, product, memory, r, back)
+        if product.h_at == NOWHERE:
+            continue
+        for r in range(rows):
+            own_at = product.h_at + r * where.h_step + where.first_unit
+            gates_at = where.gates.at + r * where.gates.step
+            cells.advance(cell, memory, gates_at, memory, c, own_at, where.n_units)
+        if share.n_workers > 1:
+            _exchange(share, memory, product.h_at, where, rows, n_hidden, back)
+        if product.above_at != NOWHERE:
+            for r in range(rows):
+                h_at = product.h_at + r * where.h_step
+                cells.copy(memory, h_at, memory, product.above_at + r * where.h_step, n_hidden)
 
 
 @njit(cache=True, nogil=True)
 def play_block(
-    sampler, layers, outputs, base, heard, running, alive, uniforms, temperature, played
-):
+    cell, n_hidden, memory, weights, products, where, share, head, axis, carried, heard,
+    choices, noises, temperature, sharpness, played,
+):  # fmt: skip
     """Play ``n`` steps of R sequences.
 
-    ``outputs`` (R, head_step) are the head's about the next number and ``base`` (R,) its linear
-    prediction; ``heard`` (R, P + n) begins with the past; ``played`` (R, n) receives the numbers.
-    These and the layers' states are carried to the next block. ``alive[r]`` counts the numbers of
-    a sequence up to the first that is not finite, which clears ``running[r]``.
+    ``choices`` and ``noises`` (R, n) are the uniform and the logistic random numbers, ``sharpness``
+    is 1 / temperature. ``heard`` (R, P + n), flat, begins with the past; ``played`` (R, n) receives
+    the numbers. The memory and ``carried`` are those before the block and become those after it.
+
+    Of a team, each worker does all of this with a memory of its own; they share but the work of
+    the recurrent products.
     """
     rows, n = played.shape
-    n_hidden, step_room = sampler.n_hidden, sampler.state_step
-    n_past = len(sampler.prediction)
-    gate_room = sampler.n_gates * n_hidden + GATE_MARGIN
-    gates = np.zeros(rows * gate_room, np.float32)
+    heard_step = len(axis.prediction) + n
+    scratch = draws.scratch_for(head)
     for t in range(n):
         for r in range(rows):
-            number = _draw(sampler, outputs, r * sampler.head_step, uniforms[r, t], temperature)
-            first = layers[0].h
-            at = r * step_room + n_hidden
-            if sampler.head_kind == CODES:
-                played[r, t] = number
-                for i in range(sampler.n_inputs):
-                    first[at + i] = sampler.embedding[int(number), i]
-            elif n_past == 0:
-                sample = _bounded(number, sampler)
-                played[r, t] = sample
-                first[at] = sample
-            else:
-                sample = np.float32(_bounded(base[r] + sampler.unit * number, sampler))
-                played[r, t] = sample
-                heard[r, n_past + t] = sample
-                error = (sample - base[r]) / sampler.unit
-                base[r] = predict(sampler.prediction, heard[r, t + 1 : t + 1 + n_past])
-                first[at] = sample
-                first[at + 1] = base[r]
-                first[at + 2] = error
-            running[r] = running[r] and math.isfinite(played[r, t])
-            alive[r] += running[r]
-        for depth in range(len(layers)):
-            layer = layers[depth]
-            multiply(
-                layer.recurrent, rows, layer.h, 0, step_room, 0,
-                layer.drive, 0, 0, gates, 0, gate_room, t % 2 == 1,
+            outputs_at = where.outputs.at + r * where.outputs.step
+            number = draws.draw(
+                head, memory, outputs_at, choices[r, t], noises[r, t], temperature, sharpness,
+                scratch,
             )  # fmt: skip
-            if sampler.cell == cells.GRU:
-                multiply(
-                    layer.fourth, rows, layer.h, n_hidden, step_room, 0,
-                    layer.drive, 3 * n_hidden, 0, gates, 3 * n_hidden, gate_room, False,
+            if head.kind == draws.CODES:
+                start_at = where.codes_at + int(number) * where.gates.step
+                gates_at = where.gates.at + r * where.gates.step
+                cells.copy(memory, start_at, memory, gates_at, where.gates.step)
+            else:
+                number = _hear(
+                    axis, number, carried.base, r, heard, r * heard_step + t,
+                    memory, r * where.h_step + n_hidden,
                 )  # fmt: skip
-            for r in range(rows):
-                cells.advance(
-                    sampler.cell, gates, r * gate_room, layer.h, layer.c, r * step_room, n_hidden
-                )
-            if depth + 1 < len(layers):
-                above = layers[depth + 1].h
-                for r in range(rows):
-                    for j in range(n_hidden):
-                        above[r * step_room + n_hidden + j] = layer.h[r * step_room + j]
-        multiply(
-            sampler.head, rows, layers[len(layers) - 1].h, 0, step_room, 0,
-            sampler.head_bias, 0, 0, outputs, 0, sampler.head_step, False,
-        )  # fmt: skip
+            played[r, t] = number
+            # the outputs as well: a code is a number whatever it was drawn from
+            finite = draws.all_finite(memory, outputs_at, head.n_outputs)
+            if not (finite and math.isfinite(number)):
+                carried.running[r] = 0
+            carried.n_finite[r] += carried.running[r]
+        back = t % 2 == 1
+        _take_step(cell, n_hidden, memory, weights, products, where, share, carried.c, rows, back)
 
 
 class Player:
@@ -211,39 +223,106 @@ class Player:
 
     Parameters
     ----------
-    sampler, layers : the packed network
+    network : what plays
     outputs : (R, n_outputs) what the head says of the first number to play
-    base : (R,) its linear prediction
+    base : (R,) the linear prediction of it
     past : (R, P) the latest samples, newest last
-    states : for each layer its h and c, (R, H) each; c is None but for an LSTM
+    states : (L, S, R, H) of each layer h and, of an LSTM, c
+    precision : of the recurrent weights, one of ``assembly.PRECISIONS``
+    units : of every layer, those that this player advances; all by default
     """
 
-    def __init__(self, sampler: Sampler, layers, outputs, base, past, states):
-        self.sampler = sampler
-        self.layers = tuple(layers)
+    def __init__(
+        self, network: Network, outputs, base, past, states, precision="float32", units=None
+    ):
         self.rows = len(outputs)
-        self._outputs = aligned_zeros(self.rows * sampler.head_step, np.float32)
-        room = self._outputs[: self.rows * sampler.head_step].reshape(self.rows, -1)
-        room[:, : sampler.n_outputs] = outputs
-        self._base = np.array(base, np.float32)
+        self.assembly = Assembly(network, self.rows, precision, units)
+        self._share = ALONE
+        self._cell = CELLS[network.cell].number
+        self._n_hidden = states.shape[-1]
+        self._axis = Axis(
+            np.ascontiguousarray(network.prediction),
+            np.float32(network.unit),
+            np.float32(network.lowest),
+            np.float32(network.highest),
+        )
+        self._carried = Carried(
+            c=aligned_zeros(self.assembly.map.gates.at, np.float32),
+            base=np.array(base, np.float32),
+            running=np.ones(self.rows, np.int64),
+            n_finite=np.zeros(self.rows, np.int64),
+        )
         self._past = np.array(past, np.float32)
-        self._running = np.ones(self.rows, np.int64)
-        self.n_finite = np.zeros(self.rows, np.int64)
-        for layer, (h, c) in zip(self.layers, states, strict=True):
-            for part, state in ((layer.h, h), (layer.c, c)):
-                if state is not None:
-                    view = part[: self.rows * sampler.state_step].reshape(self.rows, -1)
-                    view[:, : sampler.n_hidden] = state
+        memory = self.assembly.memory
+        for h, state in zip(self.assembly.h_of, states, strict=True):
+            for kept, part in zip((memory, self._carried.c), state, strict=False):
+                h.rows(kept, self.rows)[:, : self._n_hidden] = part
+        places, _, _ = draws.layout(network.head_kind, outputs.shape[1])
+        self.assembly.map.outputs.rows(memory, self.rows)[:, places] = outputs
+
+    @property
+    def n_finite(self) -> np.ndarray:
+        """(R,) how many numbers of each sequence were played before one was not finite."""
+        return self._carried.n_finite
+
+    def join(self, share: Share) -> None:
+        """Play as a worker of a team."""
+        self._share = share
+
+    @property
+    def block_steps(self) -> int:
+        """How many steps make a block that nobody minds waiting for."""
+        n_steps = BLOCK_PRODUCTS // (self.rows * self.assembly.n_weights)
+        return min(max(n_steps, SHORTEST_BLOCK), LONGEST_BLOCK)
 
     def play(self, uniforms: np.ndarray, temperature: float) -> np.ndarray:
-        """Play on for as many steps as there are ``uniforms`` (R, n, 2); (R, n) float32."""
+        """Play on for as many steps as there are ``uniforms``, (R, n, U) float32 in (0, 1).
+
+        Returns
+        -------
+        (R, n) float32. Of sequence r, those count that ``n_finite[r]`` counts.
+        """
         n_steps = uniforms.shape[1]
         played = np.empty((self.rows, n_steps), np.float32)
-        n_past = self._past.shape[1]
         heard = np.concatenate((self._past, np.zeros_like(played)), 1)
+        known = self.assembly
         play_block(
-            self.sampler, self.layers, self._outputs, self._base, heard, self._running,
-            self.n_finite, uniforms, float(temperature), played,
+            self._cell, self._n_hidden, known.memory, known.weights, known.products, known.map,
+            self._share, known.head, self._axis, self._carried, heard.reshape(-1),
+            np.ascontiguousarray(uniforms[:, :, 0]),
+            draws.logistic_quantiles(np.ascontiguousarray(uniforms[:, :, -1])),
+            np.float32(temperature), np.float32(1 / max(temperature, LEAST_TEMPERATURE)), played,
         )  # fmt: skip
-        self._past = heard[:, heard.shape[1] - n_past :]
+        self._past = heard[:, n_steps:]
         return played
+
+
+class Ensemble:
+    """A :class:`Player` for large networks, whose every step is shared by a team."""
+
+    def __init__(
+        self, team: Team, network: Network, outputs, base, past, states, precision="float32"
+    ):
+        self._team = team
+        self._players = [
+            Player(network, outputs, base, past, states, precision, units)
+            for units in own_units(states.shape[-1], team.n_workers)
+        ]
+        board = np.zeros(2 * self._players[0].assembly.map.gates.at, np.float32)
+        for worker, player in enumerate(self._players):
+            player.join(Share(worker, team.n_workers, team.arrivals, board))
+        self.rows = len(outputs)
+
+    @property
+    def n_finite(self) -> np.ndarray:
+        """As of :class:`Player`; all know the same."""
+        return self._players[0].n_finite
+
+    @property
+    def block_steps(self) -> int:
+        """As of :class:`Player`."""
+        return self._players[0].block_steps
+
+    def play(self, uniforms: np.ndarray, temperature: float) -> np.ndarray:
+        """As of :class:`Player`."""
+        return self._team.run(lambda worker: self._players[worker].play(uniforms, temperature))[0]

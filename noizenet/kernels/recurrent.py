@@ -8,8 +8,9 @@ adds the block's weight gradients to float64 sums, again in one product.
 
 Arrays and gate order are torch's own: ``x`` (B, T, D), states (B, H), ``w_ih`` (n H, D), ``w_hh``
 (n H, H), biases (n H,), with the gates i, f, g, o of an LSTM and r, z, n of a GRU. Sequences
-of a batch share the reading of the weights, and are dealt to threads; a result depends on the
-number of threads by rounding only.
+of a batch share the reading of the weights. Threads share the sequences of a batch, or, in layers
+too large for a core's cache, the hidden units (``shared.py``); a result depends on their number by
+rounding only.
 """
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from noizenet.errors import ParameterError
 from noizenet.kernels import cells
 from noizenet.kernels.passes import Cell, Sizes, backward_rows, forward_rows
-from noizenet.kernels.threads import OnTheSpot, share, slices
+from noizenet.kernels.shared import backward_team, forward_team
+from noizenet.kernels.threads import OnTheSpot, share, slices, team_for, together
 
 CELLS = {
     "rnn": Cell(cells.RNN, 1, 1, 1),
@@ -26,7 +28,7 @@ CELLS = {
 }
 
 
-def forward(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0=None, *, n_threads=None):
+def forward(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0=None, *, n_threads=None, kept=None):
     """Run a recurrent layer over whole sequences.
 
     Parameters
@@ -35,8 +37,10 @@ def forward(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0=None, *, n_threads=None):
     x : (B, T, D) float32 or float64, like everything below
     w_ih, w_hh, b_ih, b_hh : (n H, D), (n H, H), (n H,), (n H,), torch's parameters
     h0, c0 : (B, H) the state before the first step; ``c0`` of an LSTM only
-    n_threads : how many threads share the sequences of a batch, or the sequential and the
-        parallel work of a single one; default: numba's setting
+    n_threads : how many threads share the sequences of a batch, the units of a large layer, or
+        the sequential and the parallel work of a single sequence; default: numba's setting
+    kept : dict, optional
+        Receives, where that is faster than computing them anew, the gates for :func:`backward`.
 
     Returns
     -------
@@ -52,24 +56,34 @@ def forward(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0=None, *, n_threads=None):
     A state that is not finite stays so: look at ``h[:, -1]``.
     """
     kind, sizes = _check(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
-    weights = _augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh)
+    weights = augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh)
     h = np.empty((sizes.batch, sizes.time, sizes.hidden), x.dtype)
     c = np.empty_like(h) if kind.number == cells.LSTM else None
 
-    def run(part, helper):
-        forward_rows(
-            kind, sizes, weights, x[part], h0[part], _part(c0, part), h[part], _part(c, part),
-            helper,
-        )  # fmt: skip
+    team = team_for(w_hh.nbytes, n_threads)
 
-    share(run, sizes.batch, n_threads)
+    def run(part, helper=None):
+        arguments = (
+            kind, sizes, weights, x[part], h0[part], _part(c0, part), h[part], _part(c, part)
+        )  # fmt: skip
+        if team is None:
+            forward_rows(*arguments, helper)
+        elif kept is None:
+            forward_team(*arguments, team, keep=False)
+        else:
+            kept[part.start] = forward_team(*arguments, team, keep=True)
+
+    if team is None:
+        share(run, sizes.batch, n_threads)
+    else:
+        together(run, sizes.batch)
     return h, c
 
 
 def step(cell, x, w_ih, w_hh, b_ih, b_hh, h, c=None):
     """One step, (B, D) to the new states (B, H), for playing; see :func:`forward`."""
     kind, sizes = _check(cell, x[:, None], w_ih, w_hh, b_ih, b_hh, h, c)
-    weights = _augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh)
+    weights = augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh)
     new_h = np.empty((sizes.batch, 1, sizes.hidden), x.dtype)
     new_c = np.empty_like(new_h) if kind.number == cells.LSTM else None
     for part in slices(sizes.batch, 1):
@@ -82,7 +96,7 @@ def step(cell, x, w_ih, w_hh, b_ih, b_hh, h, c=None):
 
 def backward(
     cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0, h, c, dh, dh_last, dc_last, need_dx=True,
-    *, n_threads=None,
+    *, n_threads=None, kept=None,
 ):  # fmt: skip
     """The exact gradient of whole sequences (backpropagation through all of time).
 
@@ -93,6 +107,7 @@ def backward(
     dh : (B, T, H) gradient of the outputs ``h``
     dh_last, dc_last : (B, H) gradient of the state after the last step beside ``dh``
     need_dx : whether the gradient of the input is wanted
+    n_threads, kept : as of :func:`forward`; what was kept is used up
 
     Returns
     -------
@@ -107,19 +122,28 @@ def backward(
     last = {"dh_last": dh_last} | ({"dc_last": dc_last} if kind.number == cells.LSTM else {})
     for name, array in last.items():
         _expect(name, array, (sizes.batch, sizes.hidden), x.dtype)
-    weights = _augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh)
+    weights = augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh)
     dx = np.empty(x.shape, x.dtype) if need_dx else None
     dh0 = np.empty((sizes.batch, sizes.hidden), x.dtype)
     dc0 = np.empty_like(dh0) if kind.number == cells.LSTM else None
 
-    def run(part, helper):
-        return backward_rows(
+    team = team_for(w_hh.nbytes, n_threads)
+
+    def run(part, helper=None):
+        arguments = (
             kind, sizes, weights, x[part], h0[part], _part(c0, part), h[part], _part(c, part),
             dh[part], dh_last[part], _part(dc_last, part), _part(dx, part), dh0[part],
-            _part(dc0, part), helper,
+            _part(dc0, part),
         )  # fmt: skip
+        if team is None:
+            return backward_rows(*arguments, helper)
+        gates = kept.pop(part.start, None) if kept else None
+        return backward_team(*arguments, team, gates)
 
-    total = sum(share(run, sizes.batch, n_threads))
+    if team is None:
+        total = sum(share(run, sizes.batch, n_threads))
+    else:
+        total = sum(together(run, sizes.batch))
     return dx, *_torch_gradients(kind, sizes, total, x.dtype), dh0, dc0
 
 
@@ -154,7 +178,7 @@ def _expect(name, array, shape, dtype):
         raise ValueError(f"{name} must be {dtype} {shape}, not {got}")
 
 
-def _augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh):
+def augmented(kind, sizes, w_ih, w_hh, b_ih, b_hh):
     """The matrix A of ``gates = [h, x, 1] A'``: (n_rows H, H + D + 1)."""
     n_hidden = sizes.hidden
     a = np.zeros((kind.n_rows * n_hidden, n_hidden + sizes.inputs + 1), w_ih.dtype)

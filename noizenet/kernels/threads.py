@@ -9,10 +9,38 @@ import numba
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from noizenet.kernels.team import Team
 from noizenet.kernels.vector import MAX_ROWS
 
+WORKER_BYTES = 1 << 19  # weights that are worth a worker: a step over them takes some 5 µs
 
-def share(run, n_batch: int, n_threads: int | None):
+
+def team_for(n_weight_bytes: int, n_threads: int | None) -> Team | None:
+    """Workers to share every step of a layer, where it is large enough for more than one."""
+    n_workers = min(_checked(n_threads), n_weight_bytes // WORKER_BYTES)
+    return Team(n_workers) if n_workers > 1 else None
+
+
+def together(run, n_batch: int) -> list:
+    """``run(part)`` on slices of the batch, one after another, each by a whole team.
+
+    Returns
+    -------
+    list
+        The results in the order of the batch.
+    """
+    with _BLAS.single_threaded():
+        return [run(part) for part in slices(n_batch, 1)]
+
+
+def _checked(n_threads: int | None) -> int:
+    n_threads = numba.config.NUMBA_NUM_THREADS if n_threads is None else n_threads
+    if n_threads < 1:
+        raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+    return n_threads
+
+
+def share(run, n_batch: int, n_threads: int | None) -> list:
     """``run(part, helper)`` on slices of the batch, each small enough for one kernel.
 
     ``helper`` runs work beside its part: a thread where one is left over, else on the spot.
@@ -22,9 +50,7 @@ def share(run, n_batch: int, n_threads: int | None):
     list
         The results in the order of the batch.
     """
-    n_threads = numba.config.NUMBA_NUM_THREADS if n_threads is None else n_threads
-    if n_threads < 1:
-        raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+    n_threads = _checked(n_threads)
     n_workers = min(n_threads, n_batch)
     parts = slices(n_batch, n_workers)
     n_helpers = min(n_threads - n_workers, n_workers)

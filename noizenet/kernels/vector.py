@@ -52,7 +52,7 @@ class _VectorModel(models.PrimitiveModel):
 # ---- building blocks in LLVM's terms ----
 
 
-def _splat(builder, scalar, lanes):
+def splat(builder, scalar, lanes):
     vector = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     vector = builder.insert_element(vector, scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
@@ -77,20 +77,26 @@ def _fma(builder, a, b, c):
     return builder.call(function, [a, b, c])
 
 
-def _element_pointer(context, builder, array_type, array, index):
+def element_pointer(context, builder, array_type, array, index):
     data = context.make_array(array_type)(context, builder, value=array).data
     return builder.gep(data, [index])
 
 
-def _load_at(builder, pointer, vector_type):
+def _itemsize(element):
+    if isinstance(element, ir.IntType):
+        return element.width // 8
+    return 4 if isinstance(element, ir.FloatType) else 8
+
+
+def load_at(builder, pointer, vector_type):
     pointer = builder.bitcast(pointer, vector_type.as_pointer())
-    itemsize = 4 if isinstance(vector_type.element, ir.FloatType) else 8
+    itemsize = _itemsize(vector_type.element)
     return builder.load(pointer, align=itemsize)
 
 
-def _store_at(builder, value, pointer):
+def store_at(builder, value, pointer):
     pointer = builder.bitcast(pointer, value.type.as_pointer())
-    itemsize = 4 if isinstance(value.type.element, ir.FloatType) else 8
+    itemsize = _itemsize(value.type.element)
     builder.store(value, pointer, align=itemsize)
 
 
@@ -114,8 +120,8 @@ def load(typing_context, array, index):
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, sig, args):
-        pointer = _element_pointer(context, builder, sig.args[0], *args)
-        return _load_at(builder, pointer, context.get_value_type(vector))
+        pointer = element_pointer(context, builder, sig.args[0], *args)
+        return load_at(builder, pointer, context.get_value_type(vector))
 
     return vector(array, types.intp), codegen
 
@@ -125,8 +131,8 @@ def store(typing_context, array, index, value):
     """Write a vector to where ``array[index]`` starts."""
 
     def codegen(context, builder, sig, args):
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        _store_at(builder, args[2], pointer)
+        pointer = element_pointer(context, builder, sig.args[0], args[0], args[1])
+        store_at(builder, args[2], pointer)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
@@ -139,13 +145,13 @@ def store_first(typing_context, array, index, value, n):
     def codegen(context, builder, sig, args):
         register = args[2].type
         lanes = value.lanes
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
+        pointer = element_pointer(context, builder, sig.args[0], args[0], args[1])
         partly = builder.icmp_signed("<", args[3], ir.Constant(args[3].type, lanes))
         with builder.if_else(partly, likely=False) as (then, otherwise):
             with then:
                 numbers = ir.VectorType(args[3].type, lanes)
                 wanted = builder.icmp_signed(
-                    "<", ir.Constant(numbers, list(range(lanes))), _splat(builder, args[3], lanes)
+                    "<", ir.Constant(numbers, list(range(lanes))), splat(builder, args[3], lanes)
                 )
                 pointer_type = register.as_pointer()
                 name = f"llvm.masked.store.{_suffix(register)}.p0"
@@ -156,7 +162,7 @@ def store_first(typing_context, array, index, value, n):
                 target = builder.bitcast(pointer, pointer_type)
                 builder.call(function, [args[2], target, itemsize, wanted])
             with otherwise:
-                _store_at(builder, args[2], pointer)
+                store_at(builder, args[2], pointer)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value, types.intp), codegen
@@ -168,7 +174,7 @@ def like(typing_context, vector, number):
 
     def codegen(context, builder, sig, args):
         scalar = context.cast(builder, args[1], sig.args[1], vector.dtype)
-        return _splat(builder, scalar, vector.lanes)
+        return splat(builder, scalar, vector.lanes)
 
     return vector(vector, types.unliteral(number)), codegen
 
@@ -204,7 +210,7 @@ def clamp(typing_context, vector, limit):
         value = args[0]
         scalar = context.cast(builder, args[1], sig.args[1], vector.dtype)
         for signed, beyond in ((scalar, ">"), (builder.fneg(scalar), "<")):
-            bound = _splat(builder, signed, vector.lanes)
+            bound = splat(builder, signed, vector.lanes)
             value = builder.select(builder.fcmp_ordered(beyond, value, bound), bound, value)
         return value
 
@@ -254,7 +260,7 @@ def accumulate(
         register = context.get_value_type(VectorType(weights.dtype))
         index = args[0].type
         panel, x_first, start_first, y_first = (
-            _element_pointer(context, builder, sig.args[i], args[i], args[i + 1])
+            element_pointer(context, builder, sig.args[i], args[i], args[i + 1])
             for i in (2, 4, 7, 10)
         )
 
@@ -299,32 +305,32 @@ def _panel_loop(builder, register, n_vectors, panel, n_inputs, xs, starts, ys):
 
     every = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
     zero = ir.Constant(register, [0.0] * lanes)
-    sums = [_load_at(builder, vector_at(starts[r], v), register) for r, v in every]
+    sums = [load_at(builder, vector_at(starts[r], v), register) for r, v in every]
     sums += [zero] * (len(every) * (n_parts - 1))
 
     def add_inputs(k, sums, parts):
         sums = list(sums)
         for part in range(parts):
             row = builder.gep(panel, [builder.mul(k, number(n_vectors * lanes))])
-            inputs = [_splat(builder, builder.load(builder.gep(x, [k])), lanes) for x in xs]
-            weights = [_load_at(builder, vector_at(row, v), register) for v in range(n_vectors)]
+            inputs = [splat(builder, builder.load(builder.gep(x, [k])), lanes) for x in xs]
+            weights = [load_at(builder, vector_at(row, v), register) for v in range(n_vectors)]
             for i, (r, v) in enumerate(every, start=part * len(every)):
                 sums[i] = _fma(builder, weights[v], inputs[r], sums[i])
             k = builder.add(k, number(1))
         return k, sums
 
     whole = builder.mul(builder.sdiv(n_inputs, number(n_parts)), number(n_parts))
-    k, sums = _loop(builder, number(0), whole, sums, lambda k, sums: add_inputs(k, sums, n_parts))
+    k, sums = loop(builder, number(0), whole, sums, lambda k, sums: add_inputs(k, sums, n_parts))
     if n_parts > 1:
-        k, sums = _loop(builder, k, n_inputs, sums, lambda k, sums: add_inputs(k, sums, 1))
+        k, sums = loop(builder, k, n_inputs, sums, lambda k, sums: add_inputs(k, sums, 1))
     for i, (r, v) in enumerate(every):
         total = sums[i]
         for part in range(1, n_parts):
             total = builder.fadd(total, sums[i + part * len(every)])
-        _store_at(builder, total, vector_at(ys[r], v))
+        store_at(builder, total, vector_at(ys[r], v))
 
 
-def _loop(builder, k, end, values, body):
+def loop(builder, k, end, values, body):
     """``while k < end: k, values = body(k, values)``, with the values in registers."""
     before, header, inside, after = (
         builder.block, *(builder.append_basic_block(f"loop_{n}") for n in ("if", "do", "end"))

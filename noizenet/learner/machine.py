@@ -2,17 +2,25 @@
 
 import os
 import time
+from pathlib import Path
 
 import torch
 
 from noizenet.config import MachineConfig
 from noizenet.errors import ParameterError
+from noizenet.kernels.recurrent import CELLS
+from noizenet.kernels.threads import team_for
 from noizenet.learner.bptt import backpropagate
 from noizenet.learner.model import Model
 from noizenet.learner.recurrent import STATE_PARTS
 
 MEMORY_SHARE = 0.25  # of the machine's memory, for the history of one pass
-TRIAL_STEPS = 4096
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # where a container's share of it stands
+# In training: weights, gradient, two numbers of the optimizer, and three copies of all but the
+# gradient (the last good state, that before the step, that which is being saved).
+WEIGHT_COPIES = 13
+FIRST_TRIAL_STEPS, TRIAL_STEPS = 64, 4096
+TRIAL_S = 0.2  # long enough to tell the time of a step by
 FLOAT_BYTES = 4
 
 
@@ -44,40 +52,81 @@ def choose_engine(config: MachineConfig, device: torch.device) -> str:
 def history_bytes_per_step(model: Model) -> int:
     """About how much one step of one sequence leaves in memory for the backward pass.
 
-    The compiled engine keeps the states only; torch keeps the gates as well (measured: 3.9 kB a
-    step for LSTM-50). Beside them are the outputs' gradient and the input's features.
+    The compiled engine keeps the states, and the gates of a layer that threads share; torch keeps
+    more than those of every layer (measured: 3.9 kB a step for LSTM-50). Beside them are the
+    outputs' gradient and the input's features.
     """
     recurrent = model.recurrent
-    parts = STATE_PARTS[recurrent.cell] if model.engine == "numba" else 20
+    parts = 20
+    if model.engine == "numba":
+        parts = STATE_PARTS[recurrent.cell]
+        weights = recurrent.layers[0].weight_hh_l0
+        if team_for(weights.nbytes, torch.get_num_threads()) is not None:
+            parts += CELLS[recurrent.cell].n_rows
     dropout = 2 if recurrent.dropout else 0
     layers = len(recurrent.layers) * (parts + 2 + dropout) * recurrent.hidden
     return FLOAT_BYTES * (layers + 4 * recurrent.layers[0].input_size)
+
+
+def machine_bytes(device: torch.device) -> float:
+    """The memory of a GPU, of the machine, or of the container that this runs in."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(physical, int(MEMORY_LIMIT.read_text()))
+    except (OSError, ValueError):  # not a container, or one without a limit
+        return physical
+
+
+def require_memory(n_weights: int, device: torch.device, flags: str) -> None:
+    """Refuse a network that cannot be trained here, before it is made.
+
+    Raises
+    ------
+    ParameterError
+        When ``n_weights`` need more memory than there is; ``flags`` are what made them so many.
+    """
+    needed, there = FLOAT_BYTES * WEIGHT_COPIES * n_weights, machine_bytes(device)
+    if needed > there:
+        raise ParameterError(
+            f"{flags}: {n_weights:,} weights need {needed / 1e9:,.0f} GB of memory in training, "
+            f"and there are {there / 1e9:,.0f} GB; lower them"
+        )
 
 
 def memory_bytes(config: MachineConfig) -> float:
     """What the history of a pass may take."""
     if config.memory_gb is not None:
         return config.memory_gb * 1e9
-    return MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return MEMORY_SHARE * machine_bytes(torch.device("cpu"))
 
 
 def chunk_steps(model: Model, config: MachineConfig, longest_steps: int, batch: int) -> int:
     """Steps whose history fits at once (see :mod:`noizenet.learner.bptt`)."""
-    fitting = int(memory_bytes(config) / (history_bytes_per_step(model) * batch))
-    return max(1, min(longest_steps, fitting))
+    fitting = memory_bytes(config) / (history_bytes_per_step(model) * batch)
+    return max(1, int(min(longest_steps, fitting)))
 
 
 def seconds_per_step(model: Model, batch: int, longest_steps: int) -> float:
     """Time of one step of training, tried out on noise (this also compiles what is compiled)."""
-    n_steps = min(TRIAL_STEPS, longest_steps)
     device = model.residual_scale.device
+    most = min(TRIAL_STEPS, longest_steps)
     if model.n_codes is None:
-        numbers = torch.randn(batch, n_steps, model.n_features, device=device)
+        noise = torch.randn(batch, most, model.n_features, device=device)
     else:
-        numbers = torch.randint(model.n_codes, (batch, n_steps), device=device)
-    for _ in range(2):  # the first also warms up
+        noise = torch.randint(model.n_codes, (batch, most), device=device)
+
+    def took_s(n_steps: int) -> float:
+        part, state = noise[:, :n_steps], model.initial_state(batch)
         began_s = time.monotonic()
-        backpropagate(model, numbers, numbers, model.initial_state(batch), n_steps, mask_seed=0)
-        took_s = time.monotonic() - began_s
+        backpropagate(model, part, part, state, n_steps, mask_seed=0)
+        return time.monotonic() - began_s
+
+    # a large network is not tried for longer than it takes to know
+    n_steps = min(FIRST_TRIAL_STEPS, most)
+    took_s(n_steps)
+    while (found_s := took_s(n_steps)) < TRIAL_S and n_steps < most:
+        n_steps = min(most, 8 * n_steps)
     model.zero_grad(set_to_none=True)
-    return took_s / n_steps
+    return found_s / n_steps

@@ -88,7 +88,7 @@ def compiled_layer(
 ) -> tuple[Tensor, Tensor]:
     """One layer by the Numba kernels; state (S, B, H)."""
     weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-    return _CompiledLayer.apply(cell, inputs, state, *weights)
+    return _CompiledLayer.apply(cell, torch.is_grad_enabled(), inputs, state, *weights)
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:
@@ -98,14 +98,16 @@ def _array(tensor: Tensor | None) -> np.ndarray | None:
 class _CompiledLayer(torch.autograd.Function):
     """The kernels' exact forward and backward as one differentiable operation.
 
-    Only the states are kept for backward; the gates are computed again from them.
+    Of a layer that threads share, the gates are kept for backward as well as the states; of others
+    they are computed again, which is faster than to write and read them.
     """
 
     @staticmethod
-    def forward(ctx, cell, inputs, state, w_ih, w_hh, b_ih, b_hh):
+    def forward(ctx, cell, keep, inputs, state, w_ih, w_hh, b_ih, b_hh):
         h0, c0 = state[0], state[1] if cell == "lstm" else None
         arrays = (_array(t) for t in (inputs, w_ih, w_hh, b_ih, b_hh, h0, c0))
-        h, c = kernels.forward(cell, *arrays, n_threads=torch.get_num_threads())
+        ctx.kept = {} if keep else None
+        h, c = kernels.forward(cell, *arrays, n_threads=torch.get_num_threads(), kept=ctx.kept)
         h = torch.from_numpy(h)
         c = None if c is None else torch.from_numpy(c)
         ctx.cell = cell
@@ -123,9 +125,10 @@ class _CompiledLayer(torch.autograd.Function):
             _array(dh),
             _array(dlast[0]),
             _array(dc_last),
-            ctx.needs_input_grad[1],
+            ctx.needs_input_grad[2],
             n_threads=torch.get_num_threads(),
+            kept=ctx.kept,
         )
         dstate = np.stack((dh0,) if dc0 is None else (dh0, dc0))
         gradients = (dx, dstate, dw_ih, dw_hh, db_ih, db_hh)
-        return None, *(None if g is None else torch.from_numpy(g) for g in gradients)
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)

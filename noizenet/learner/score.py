@@ -13,6 +13,7 @@ scored on the same codes. Each is told from what came before it alone.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,25 +28,39 @@ READ_STEPS = 1 << 15
 LEAST_LOG_MASS = -40 * math.log(2)  # a code is never charged more than 40 bits
 
 
-@torch.no_grad()
+class Score(NamedTuple):
+    """How well a sound is told."""
+
+    bits_per_sample: float
+    loss: float  # mean of what training makes small, on the head's own axis
+
+
 def bits_per_sample(model: Model, codec: Codec, samples: np.ndarray) -> float:
     """Mean bits per sample that the model needs for a sound it reads as it goes."""
+    return score(model, codec, samples).bits_per_sample
+
+
+@torch.no_grad()
+def score(model: Model, codec: Codec, samples: np.ndarray) -> Score:
+    """Bits per sample and loss of a sound that the model reads as it goes."""
     model.eval()
     device = model.residual_scale.device
     numbers = codec.encode(samples)
     inputs, targets = (torch.from_numpy(n).to(device) for n in shifted(numbers, codec.start()))
     state = model.initial_state(1)
-    nats, step = 0.0, 0
+    nats, loss, step = 0.0, 0.0, 0
     for read, wanted in zip(inputs.split(READ_STEPS), targets.split(READ_STEPS), strict=True):
         parameters, base, state = model(read[None], state)
+        part_loss = model.loss(parameters, base, wanted[None]).double().sum().item()
+        loss += part_loss
         if isinstance(codec, WaveCodec):
             nats += _wave_nats(model, codec, parameters, base, samples[step : step + len(read)])
         elif isinstance(codec, FrameCodec):
             nats += _frame_nats(model, codec, parameters, samples, step)
         else:
-            nats += model.loss(parameters, base, wanted[None]).double().sum().item()
+            nats += part_loss
         step += len(read)
-    return nats / math.log(2) / len(samples)
+    return Score(nats / math.log(2) / len(samples), loss / step)
 
 
 def _wave_nats(

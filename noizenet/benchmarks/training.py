@@ -1,0 +1,76 @@
+"""Training: torch's LSTM against the kernels."""
+
+import statistics
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from noizenet.benchmarks.measuring import (
+    Table,
+    Work,
+    in_turns,
+    microseconds,
+    peak_gflops,
+    peak_megabytes,
+    ratio,
+)
+from noizenet.benchmarks.plan import Plan, Size
+from noizenet.learner.recurrent import Recurrent
+
+
+def training_run(engine: str, size: Size, n_steps: int) -> Callable[[], None]:
+    """Forward and backward over one sequence, by torch's nn.LSTM or by the kernels."""
+    torch.manual_seed(0)
+    x, gradient = torch.randn(1, n_steps, 1), torch.randn(1, n_steps, size.hidden)
+    if engine == "torch":
+        network = nn.LSTM(1, size.hidden, size.layers, batch_first=True)
+        return lambda: network(x)[0].backward(gradient)
+    stack = Recurrent("lstm", 1, size.hidden, size.layers, dropout=0.0)
+    state = stack.initial_state(1)
+    return lambda: stack(x, state, "numba")[0].backward(gradient)
+
+
+def train_once(engine: str, size: Size, n_threads: int, warm_up: bool = False) -> None:
+    """For :func:`peak_megabytes`."""
+    torch.set_num_threads(n_threads)
+    training_run(engine, size, 64 if warm_up else size.training_steps)()
+
+
+def training_table(plan: Plan, thread_counts: Iterable[int]) -> Table:
+    """Torch against the kernels."""
+    rows = []
+    for n_threads in thread_counts:
+        torch.set_num_threads(n_threads)
+        peak = peak_gflops(plan.rounds)
+        for size in plan.sizes:
+            n_steps = size.training_steps
+            engines = {
+                name: Work(training_run(name, size, n_steps), n_steps)
+                for name in ("torch", "numba")
+            }
+            took_s = in_turns(engines, plan.rounds)
+            # forward once, backward twice; what is computed anew is not counted
+            gflops = 6e-9 * size.n_products / statistics.median(took_s["numba"])
+            megabytes = [peak_megabytes(train_once, name, size, n_threads)[0] for name in engines]
+            rows.append(
+                (
+                    size.name,
+                    f"{n_threads}",
+                    f"{n_steps:,}",
+                    *(microseconds(took_s[name]) for name in engines),
+                    f"**{ratio(took_s, 'torch', 'numba'):.1f}**",
+                    *(f"{n:,.0f}" for n in megabytes),
+                    f"{gflops:.0f}",
+                    f"{100 * gflops / peak:.0f} %",
+                )
+            )
+    columns = (
+        *("network", "threads", "steps", "torch, µs a step", "ours", "times faster"),
+        *("torch, MB", "ours, MB", "ours, GFLOP/s", "of the peak"),
+    )
+    note = (
+        "Forward and backward through one whole sequence in one piece: `torch.nn.LSTM` and the "
+        "same network by the kernels. Memory is what a fresh process took for it."
+    )
+    return Table("Training", columns, rows, note)

@@ -1,0 +1,151 @@
+"""The benchmarks run, at sizes of toys, and their arithmetic is right. Nothing is timed here."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from noizenet.benchmarks import growth, training
+from noizenet.benchmarks.everything import run_all
+from noizenet.benchmarks.growth import Growth, draw_growth, growth_table, measure_growth
+from noizenet.benchmarks.measuring import Table, Work, in_turns, peak_megabytes, ratio
+from noizenet.benchmarks.plan import FULL, QUICK, Plan, Size
+from noizenet.benchmarks.playing import Loop, playing_table
+
+TOY = Plan(
+    sizes=(Size(4, 1, 30, 2), Size(3, 2, 20, 2)),
+    rounds=1,
+    growth_steps=(50, 90),
+    growth_hidden=4,
+    n_at_once=3,
+    songs_s=0.2,
+    compiles=False,
+)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Memory is not measured: a new process for each takes seconds."""
+    for room in (training, growth):
+        monkeypatch.setattr(room, "peak_megabytes", lambda run, *known: (1.0, run(*known)))
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def test_everyone_takes_turns():
+    ran = []
+    works = {name: Work(lambda name=name: ran.append(name), 2) for name in "ab"}
+    took_s = in_turns(works, 3)
+    assert ran == list("ab") * 4  # the first round warms up
+    assert [len(times) for times in took_s.values()] == [3, 3]
+
+
+def test_time_is_that_of_a_unit():
+    took_s = in_turns({"a": Work(lambda: time.sleep(0.02), 10)}, 1)["a"]
+    assert took_s[0] >= 0.002
+
+
+def test_a_ratio_is_within_a_round():
+    took_s = {"torch": [10.0, 2.0, 30.0], "ours": [1.0, 1.0, 10.0]}
+    assert ratio(took_s, "torch", "ours") == 3
+
+
+def test_table():
+    table = Table("Speed", ("what", "s"), [("a", "1"), ("b", "2")], "Of snails.")
+    assert table.markdown().splitlines() == [
+        *("## Speed", "", "Of snails.", ""),
+        *("| what | s |", "| --- | ---: |", "| a | 1 |", "| b | 2 |"),
+    ]
+
+
+def test_products_of_a_step():
+    """As many as there are weights."""
+    for size in (*FULL.sizes, *QUICK.sizes):
+        network = torch.nn.LSTM(1, size.hidden, size.layers, bias=False)
+        assert size.n_products == sum(p.numel() for p in network.parameters())
+
+
+def hold(n_bytes: int, warm_up: bool = False) -> int:
+    """Memory that is really there."""
+    return int(np.ones(100 if warm_up else n_bytes, np.uint8).sum())
+
+
+def test_memory_is_what_the_work_itself_took():
+    held = np.ones(300_000_000, np.uint8)  # not this
+    megabytes, found = peak_megabytes(hold, 80_000_000)
+    assert found == 80_000_000
+    assert megabytes == pytest.approx(80, abs=5)  # the system counts in lumps
+    assert held.any()
+
+
+def test_both_loops_are_the_same_network():
+    """What is compared does the same: h and then a linear head, fed back."""
+    size = Size(5, 2, 1, 1)
+    layers, of_cells = Loop(size, with_cells=False), Loop(size, with_cells=True)
+    of_cells.head = layers.head
+    for depth, cell in enumerate(of_cells.cells):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            setattr(cell, name, getattr(layers.network, f"{name}_l{depth}"))
+    x = y = torch.ones(1, 1)
+    first, second = layers.first, of_cells.first
+    for _ in range(4):
+        x, first = layers.step(x, first)
+        y, second = of_cells.step(y, second)
+        torch.testing.assert_close(x, y)
+
+
+def test_tables_have_a_row_for_each_size_and_number_of_threads(in_process):
+    for table in (training.training_table(TOY, [1, 2]), playing_table(TOY, [1, 2])):
+        assert [row[:2] for row in table.rows] == [
+            *(("LSTM-4", "1"), ("LSTM-3 × 2", "1"), ("LSTM-4", "2"), ("LSTM-3 × 2", "2"))
+        ]
+        assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_what_torch_compile_lacks_is_said(monkeypatch):
+    def broken(function):
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    plan = Plan(**(vars(TOY) | {"compiles": True, "sizes": TOY.sizes[:1]}))
+    table = playing_table(plan, [1])
+    assert table.rows[0][4] == "–"
+    assert "left out: RuntimeError: no compiler." in table.note
+
+
+def test_growth(tmp_path, in_process):
+    found = measure_growth(TOY, 1.0, 1)
+    assert [g.n_steps for g in found] == [50, 90]
+    assert all(g.n_chunks == 1 and g.us_per_step > 0 and g.megabytes >= 0 for g in found)
+    rows = growth_table([Growth(44_100, 3, 2.0, 88.2)], 4, 1.0, 1).rows
+    assert rows == [("44,100", "2.0", "3", "2.00", "88", "2,000")]
+    draw_growth(found, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_of_it(tmp_path, in_process):
+    said = []
+    text = run_all(TOY, tmp_path / "growth.png", say=said.append)
+    assert text == "\n".join(said)
+    titles = [line for line in text.splitlines() if line.startswith("#")]
+    assert titles == [
+        *("# Benchmarks", "## Training", "## Playing", "## Preparing"),
+        "## Growth with the length of a song",
+    ]
+    assert "![Growth with the length of a song](growth.png)" in text
+    numbers = [
+        float(cell.strip("* %").replace(",", ""))
+        for line in text.splitlines()
+        if line.startswith("| LSTM")
+        for cell in line.strip("| ").split(" | ")[1:]
+        if cell != "–"
+    ]
+    assert len(numbers) > 20
+    assert all(math.isfinite(number) and number >= 0 for number in numbers)
