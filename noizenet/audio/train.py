@@ -22,6 +22,7 @@ from noizenet.config import differences, from_dict, to_dict
 from noizenet.errors import ParameterError
 from noizenet.learner.batches import WINDOW_BATCH, WINDOW_SAMPLES, OneShot, Windows
 from noizenet.learner.fit import Stop, Trainer
+from noizenet.learner.generate import play
 from noizenet.learner.machine import chunk_steps, history_bytes_per_step, seconds_per_step
 from noizenet.runs import Run, load_checkpoint
 from noizenet.sound.library import Library
@@ -178,10 +179,11 @@ def _trainer(session: Session, run: Run, batches: OneShot | Windows, stop: Stop)
 def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) -> None:
     """Say what is going to happen, how long it takes and how much memory it needs."""
     config, model, batches = session.config, session.model, trainer.batches
-    fit, play, sizes = config.fit, config.play, config.model
+    fit, sound, sizes = config.fit, config.play, config.model
     _announce_library(run, session.library, notes)
     if model.engine == "numba":
-        run.say("kernels    compiling; only the first time takes long")
+        run.say("kernels    compiling (once; later runs load them)")
+        play(model, session.codec.start(), n_steps=1, temperature=1.0, rngs=[0])
     step_s = seconds_per_step(model, batches.batch, batches.longest_steps)
     epoch_s = step_s * batches.numbers_per_epoch / batches.batch
     prediction = f" over a linear prediction of {n}" if (n := model.predictor_order) else ""
@@ -197,6 +199,13 @@ def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) ->
     memory = history_bytes_per_step(model) * batches.batch * trainer.chunk_steps
     share_left = 1 - trainer.share_done()
     expected_s = min(epoch_s * (fit.epochs or math.inf), fit.budget_s) * share_left
+    least_s = epoch_s / batches.steps_per_epoch  # a step that was begun is ended
+    if share_left and least_s > fit.budget_s:
+        run.say(
+            f"note       one step takes about {duration(least_s)}, longer than --budget-minutes "
+            "allows; lower --hidden or --duration"
+        )
+    expected_s = max(expected_s, least_s)
     if trainer.progress.step:
         run.say(f"goes on    after {trainer.progress.step} steps")
     if share_left:
@@ -204,7 +213,7 @@ def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) ->
     else:
         run.say("           nothing is left to train; raise --epochs or --budget-minutes for more")
     run.say(
-        f"then       plays {play.generate_seconds:g} s from seed {play.seed}, into {run.folder}"
+        f"then       plays {sound.generate_seconds:g} s from seed {sound.seed}, into {run.folder}"
     )
 
 

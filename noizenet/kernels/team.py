@@ -5,8 +5,9 @@ each computes the gates and the new state of its own units, then all meet, for t
 the whole state. That is tens of thousands of meetings a second, too many for the operating
 system: each worker counts its arrivals in a cache line of its own and watches those of the others.
 
-No meeting can hang: a worker that fails leaves the team, which counts as having arrived at every
-meeting. The others go on with numbers that nobody will use, to where they look for trouble.
+No meeting can hang: a worker that fails or stops leaves the team, which counts as having arrived
+at every meeting. The others go on with numbers that nobody will use, to where they look for
+trouble.
 """
 
 import os
@@ -117,8 +118,9 @@ class Team:
                 return work(worker)
             except BaseException:
                 self.in_trouble = True
-                _leave(self.arrivals, worker)
                 raise
+            finally:  # whoever looked for trouble before this one did waits no more
+                _leave(self.arrivals, worker)
 
         with ThreadPoolExecutor(self.n_workers) as pool:
             try:

@@ -164,6 +164,14 @@ def test_it_says_what_it_will_do_and_what_came_of_it(capsys):
     assert Path("runs/a/log.txt").read_text() == out
 
 
+def test_a_step_that_does_not_fit_the_budget_is_announced(capsys, monkeypatch):
+    monkeypatch.setattr("noizenet.audio.train.seconds_per_step", lambda *a: 0.02)
+    train(replace(TINY, fit=FitConfig(budget_minutes=0.001)), "a", resume=False)
+    said = capsys.readouterr().out
+    assert "note       one step takes about 2 min 56 s, longer than --budget-minutes allows" in said
+    assert "expected   2 min 56 s, and" in said
+
+
 def test_training_and_validation_are_measured_alike():
     train(replace(TINY, model=ModelConfig(hidden=4)), "a", resume=False)
     metrics = Run.open("a", AudioConfig).metrics()

@@ -52,6 +52,16 @@ def test_nobody_waits_for_one_who_failed(error):
     assert team.in_trouble
 
 
+def test_nobody_waits_for_one_who_stopped():
+    team = Team(2)
+    counts = np.zeros(2 * 16, np.int64)
+
+    def work(worker):
+        return worker == 0 or count_together(team.arrivals, worker, 2, counts, 1000) > 0
+
+    assert team.run(work) == [True, True]
+
+
 @pytest.mark.parametrize("n_hidden", [1, 2, 3, 50, 512])
 @pytest.mark.parametrize("n_workers", [1, 2, 3, 7])
 def test_every_unit_is_of_one_worker(n_hidden, n_workers):
