@@ -2,9 +2,12 @@
 
 import contextlib
 import math
+import shutil
 import signal
+import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -57,8 +60,9 @@ def train(config: AudioConfig, name: str | None, resume: bool) -> None:
     finally:
         run.close()
     run.say(f"listen     {best.path}")
-    run.say(f"look       tensorboard --logdir {run.folder.parent}")
-    run.say(f"play more  python scripts/generate.py --run {run.folder.name} --seed random")
+    run.say(f"look       {command('tensorboard')} --logdir {run.folder.parent}")
+    script = f"scripts/generate.py --run {run.folder.name} --seed random"
+    run.say(f"play more  {command('python')} {script}")
 
 
 Begun = tuple[Run, Trainer, Session, Stage]
@@ -271,6 +275,15 @@ def learning(
         [curve.get(step, math.nan) for step in steps] for curve in (train_at, valid_at)
     )
     return steps, train_curve, valid_curve
+
+
+def command(name: str) -> str:
+    """What to type for a program of this environment: its name only where the shell finds it."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found is not None and Path(found) == beside:
+        return name
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 def duration(seconds: float) -> str:

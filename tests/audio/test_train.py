@@ -12,7 +12,7 @@ import torch
 
 from noizenet.audio import playing
 from noizenet.audio.config import AudioConfig, DataConfig, PlayConfig, SoundConfig
-from noizenet.audio.train import duration, learning, megabytes, train
+from noizenet.audio.train import command, duration, learning, megabytes, train
 from noizenet.config import FitConfig, MachineConfig, ModelConfig, read_json
 from noizenet.errors import ParameterError
 from noizenet.runs import Run, load_checkpoint
@@ -227,3 +227,19 @@ def test_memory_in_words():
     assert [megabytes(n) for n in (10, 3.6e8, 9.99e8, 2.34e9)] == [
         *("1 MB", "360 MB", "999 MB", "2.3 GB")
     ]
+
+
+def test_commands_are_named_so_that_the_shell_finds_them(tmp_path, monkeypatch):
+    here = tmp_path / ".venv" / "bin"
+    here.mkdir(parents=True)
+    (here / "tensorboard").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", str(here / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command("tensorboard") == ".venv/bin/tensorboard"
+    monkeypatch.setenv("PATH", str(here))
+    assert command("tensorboard") == "tensorboard"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command("tensorboard") == str(here / "tensorboard")
