@@ -1,5 +1,6 @@
 """All benchmarks in one go: what ``scripts/bench.py`` prints."""
 
+import contextlib
 import os
 import platform
 from collections.abc import Callable, Iterable
@@ -34,12 +35,10 @@ def machine_text(plan: Plan, thread_counts: Iterable[int]) -> str:
 
 
 def _processor() -> str:
-    try:
+    with contextlib.suppress(OSError):  # only Linux has it
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
