@@ -123,9 +123,9 @@ def test_what_torch_compile_lacks_is_said(monkeypatch):
 def test_growth(tmp_path, in_process):
     found = measure_growth(TOY, 1.0, 1)
     assert [g.n_steps for g in found] == [50, 90]
-    assert all(g.n_chunks == 1 and g.us_per_step > 0 and g.megabytes >= 0 for g in found)
-    rows = growth_table([Growth(44_100, 3, 2.0, 88.2)], 4, 1.0, 1).rows
-    assert rows == [("44,100", "2.0", "3", "2.00", "88", "2,000")]
+    assert all(g.n_again == 0 and g.us_per_step > 0 and g.megabytes >= 0 for g in found)
+    rows = growth_table([Growth(44_100, 11_025, 2.0, 88.2)], 4, 1.0, 1).rows
+    assert rows == [("44,100", "2.0", "25 %", "2.00", "88", "2,000")]
     draw_growth(found, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 

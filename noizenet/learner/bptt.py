@@ -1,10 +1,15 @@
 """The exact gradient of a whole sequence, in chunks.
 
-Backpropagation through time needs every hidden state of a song. Kept all at once that is
+Backpropagation through time needs every hidden state of a song. Kept all at once that may be
 gigabytes; kept only at chunk boundaries it is next to nothing. So: run forward once, keeping the
-state at each boundary; then from the last chunk to the first run the chunk again with its
-history kept and push the gradient through it, handing the gradient of its first state on to the
-chunk before (Chen et al. 2016). Dropout draws the same masks both times.
+state at each boundary, and the history of as many chunks, the last ones, as there is memory for;
+then from the last chunk to the first push the gradient through it, handing the gradient of its
+first state on to the chunk before. A chunk whose history was not kept is run again for it (Chen
+et al. 2016). Dropout draws the same masks both times.
+
+Chunks are short however much fits: what belongs to the walk back through one of them, the
+gradient of its outputs above all, is then small and written to the same memory again and again,
+and a song costs the same a step whatever its length.
 
 The gradient is that of the whole sequence: nothing is cut. Truncated training is another thing
 (windows), and detaches the state on purpose.
@@ -12,6 +17,7 @@ The gradient is that of the whole sequence: nothing is cut. Truncated training i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +26,7 @@ from noizenet.learner.heads import ValueHead
 from noizenet.learner.model import Model, State
 
 HEAD_BLOCK_NUMBERS = 1 << 17  # outputs of the head at work at once
+CHUNK_STEPS = 1 << 14  # at most; the weights are packed once for each chunk
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,20 @@ class Pass:
 
     loss: float  # mean over its steps
     state: State  # after the last step, detached
+
+
+class _Heard(NamedTuple):
+    """A chunk with its history."""
+
+    first: Tensor  # the recurrent state before it
+    hidden: Tensor
+    base: Tensor | None
+    after: State
+
+
+def chunks_run_again(n_steps: int, kept_steps: int) -> int:
+    """How many chunks, the first ones, are run a second time when so many steps are kept."""
+    return max(0, -(-(n_steps - kept_steps) // min(kept_steps, CHUNK_STEPS)))
 
 
 def chunk_masks(model: Model, seed: int, index: int) -> torch.Generator | None:
@@ -43,7 +64,7 @@ def backpropagate(
     inputs: Tensor,
     targets: Tensor,
     state: State,
-    chunk_steps: int,
+    kept_steps: int,
     mask_seed: int,
     observe_weight: float = 0.0,
     between: Callable[[], None] = lambda: None,
@@ -55,7 +76,7 @@ def backpropagate(
     ----------
     inputs, targets : (B, T, D) or (B, T)
     state : where the sequence begins; no gradient flows further back
-    chunk_steps : steps whose history is kept at once
+    kept_steps : steps whose history is kept at once
     mask_seed : fixes the dropout masks
     observe_weight : how far a value head's scale moves towards the error seen
     between : called after each chunk; may raise to abandon the pass
@@ -65,30 +86,41 @@ def backpropagate(
     if weights is None:
         weights = state.recurrent.new_tensor(1 / (inputs.shape[0] * n_steps))
         weights = weights.expand(inputs.shape[:2])
+    chunk_steps = min(kept_steps, CHUNK_STEPS)
     starts = range(0, n_steps, chunk_steps)
     parts = [(start, min(start + chunk_steps, n_steps)) for start in starts]
-    boundaries = [state.detached()]
-    with torch.no_grad():
-        for index, (start, stop) in enumerate(parts[:-1]):
-            masks = chunk_masks(model, mask_seed, index)
-            _, _, after = model.hear(inputs[:, start:stop], boundaries[-1], masks)
-            boundaries.append(after)
-            between()
 
-    total, last = 0.0, None
-    gradient = torch.zeros_like(state.recurrent)
-    errors = []
-    for index in reversed(range(len(parts))):
-        start, stop = parts[index]
-        before = boundaries.pop()
+    def run(index: int, before: State) -> _Heard:
+        """A chunk with its history."""
+        part = inputs[:, slice(*parts[index])]
         first = before.recurrent.detach().requires_grad_()
         masks = chunk_masks(model, mask_seed, index)
-        hidden, base, after = model.hear(inputs[:, start:stop], State(before.past, first), masks)
-        last = after.detached() if last is None else last
-        part = weights[:, start:stop]
-        loss, dhidden = _through_head(model, hidden, base, targets[:, start:stop], part, errors)
-        torch.autograd.backward((hidden, after.recurrent), (dhidden, gradient))
-        gradient = first.grad
+        return _Heard(first, *model.hear(part, State(before.past, first), masks))
+
+    n_again = chunks_run_again(n_steps, kept_steps)
+    before, boundaries, kept = state.detached(), [], []
+    for index, (start, stop) in enumerate(parts):
+        if index >= n_again:
+            kept.append(run(index, before))
+            before = kept[-1].after.detached()
+        else:
+            boundaries.append(before)
+            with torch.no_grad():
+                masks = chunk_masks(model, mask_seed, index)
+                before = model.hear(inputs[:, start:stop], before, masks)[2]
+        between()
+
+    total, last = 0.0, before
+    gradient = torch.zeros_like(state.recurrent)
+    errors = []
+    for index, (start, stop) in reversed(list(enumerate(parts))):
+        heard = kept.pop() if kept else run(index, boundaries.pop())
+        loss, dhidden = _through_head(
+            model, heard.hidden, heard.base, targets[:, start:stop], weights[:, start:stop], errors
+        )
+        torch.autograd.backward((heard.hidden, heard.after.recurrent), (dhidden, gradient))
+        gradient = heard.first.grad
+        del heard  # or it would lie in memory beside the one before it
         total += loss
         between()
     if errors and observe_weight:
@@ -111,7 +143,7 @@ def _through_head(
     errors of each block are added to ``errors``.
     """
     size = max(1, HEAD_BLOCK_NUMBERS // (hidden.shape[0] * model.head.linear.out_features))
-    total, gradients = 0.0, []
+    total, gradient = 0.0, torch.empty_like(hidden)
     for start in range(0, hidden.shape[1], size):
         block = slice(start, start + size)
         part = hidden[:, block].detach().requires_grad_()
@@ -119,9 +151,9 @@ def _through_head(
         parameters = model.head(part)
         loss = (model.head.loss(parameters, wanted) * weights[:, block]).sum()
         loss.backward()
-        gradients.append(part.grad)
+        gradient[:, block] = part.grad
         total += loss.item()
         if isinstance(model.head, ValueHead):
             error = (parameters.detach() - wanted).abs()
             errors.append((error * weights[:, block, None]).sum((0, 1)))
-    return total, torch.cat(gradients, 1)
+    return total, gradient

@@ -10,7 +10,7 @@ from noizenet.config import MachineConfig
 from noizenet.errors import ParameterError
 from noizenet.kernels.recurrent import CELLS
 from noizenet.kernels.threads import team_for
-from noizenet.learner.bptt import backpropagate
+from noizenet.learner.bptt import CHUNK_STEPS, backpropagate
 from noizenet.learner.model import Model
 from noizenet.learner.recurrent import STATE_PARTS
 
@@ -22,6 +22,8 @@ WEIGHT_COPIES = 13
 FIRST_TRIAL_STEPS, TRIAL_STEPS = 64, 4096
 TRIAL_S = 0.2  # long enough to tell the time of a step by
 FLOAT_BYTES = 4
+BESIDE_FEATURES = 2  # the number itself and its linear prediction
+WALKING_PARTS = 4  # the outputs' gradient twice, and that of the layer below
 
 
 def choose_device(config: MachineConfig) -> torch.device:
@@ -53,8 +55,8 @@ def history_bytes_per_step(model: Model) -> int:
     """About how much one step of one sequence leaves in memory for the backward pass.
 
     The compiled engine keeps the states, and the gates of a layer that threads share; torch keeps
-    more than those of every layer (measured: 3.9 kB a step for LSTM-50). Beside them are the
-    outputs' gradient and the input's features.
+    more than those of every layer (measured: 3.9 kB a step for LSTM-50). Dropout keeps its mask and
+    what it let through. Beside them are the input's features.
     """
     recurrent = model.recurrent
     parts = 20
@@ -64,8 +66,13 @@ def history_bytes_per_step(model: Model) -> int:
         if team_for(weights.nbytes, torch.get_num_threads()) is not None:
             parts += CELLS[recurrent.cell].n_rows
     dropout = 2 if recurrent.dropout else 0
-    layers = len(recurrent.layers) * (parts + 2 + dropout) * recurrent.hidden
-    return FLOAT_BYTES * (layers + 4 * recurrent.layers[0].input_size)
+    layers = len(recurrent.layers) * (parts + dropout) * recurrent.hidden
+    return FLOAT_BYTES * (layers + recurrent.layers[0].input_size + BESIDE_FEATURES)
+
+
+def walking_bytes_per_step(model: Model) -> int:
+    """What a step of the one chunk at work takes beside: gradients of what layers read and say."""
+    return FLOAT_BYTES * WALKING_PARTS * model.recurrent.hidden
 
 
 def machine_bytes(device: torch.device) -> float:
@@ -104,7 +111,11 @@ def memory_bytes(config: MachineConfig) -> float:
 
 def chunk_steps(model: Model, config: MachineConfig, longest_steps: int, batch: int) -> int:
     """Steps whose history fits at once (see :mod:`noizenet.learner.bptt`)."""
-    fitting = memory_bytes(config) / (history_bytes_per_step(model) * batch)
+    there = memory_bytes(config) / batch
+    history, walking = history_bytes_per_step(model), walking_bytes_per_step(model)
+    fitting = (there - CHUNK_STEPS * walking) / history
+    if fitting < CHUNK_STEPS:  # all that fits is one chunk, and a shorter one
+        fitting = there / (history + walking)
     return max(1, int(min(longest_steps, fitting)))
 
 

@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 
@@ -52,18 +54,75 @@ def largest_difference(some, others):
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize("chunk_steps", [1, 7, N_STEPS, N_STEPS + 5])
-def test_chunks_give_the_exact_gradient(chunk_steps, dropout, kind, make_model):
+@pytest.mark.parametrize(
+    ("kept_steps", "chunk_steps"),
+    [(1, 99), (7, 99), (N_STEPS, 99), (N_STEPS + 5, 99), (15, 7), (N_STEPS, 7), (99, 7), (5, 7)],
+)
+def test_chunks_give_the_exact_gradient(
+    kept_steps, chunk_steps, dropout, kind, make_model, monkeypatch
+):
+    """Whether all, some or one chunk's history is kept."""
+    monkeypatch.setattr(bptt, "CHUNK_STEPS", chunk_steps)
     model = make_model(dropout=dropout, **MODELS[kind])
     inputs, targets, state = sequence(model)
-    done = backpropagate(model, inputs, targets, state, chunk_steps, mask_seed=5)
+    done = backpropagate(model, inputs, targets, state, kept_steps, mask_seed=5)
     found = gradients(model)
+    chunk_steps = min(kept_steps, chunk_steps)
     loss, last, expected = reference(model, inputs, targets, state, chunk_steps, mask_seed=5)
     assert done.loss == pytest.approx(loss, abs=1e-12)
     assert largest_difference(found, expected) < 1e-10
     for part, wanted in zip(done.state, last, strict=True):
         torch.testing.assert_close(part, wanted, rtol=0, atol=1e-12)
         assert not part.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("kept_steps", "n_runs"),
+    [(7, 5 + 4), (8, 5 + 3), (14, 5 + 3), (15, 5 + 2), (N_STEPS, 5), (99, 5)],
+)
+def test_only_chunks_that_were_not_kept_are_run_again(kept_steps, n_runs, make_model, monkeypatch):
+    """And never is the history of more steps kept than was allowed."""
+    monkeypatch.setattr(bptt, "CHUNK_STEPS", 7)
+    model = make_model()
+    inputs, targets, state = sequence(model)
+    hear, alive, most_alive = model.hear, [], []
+
+    def counted(*known):
+        heard = hear(*known)
+        if torch.is_grad_enabled():
+            alive.append(weakref.ref(heard[0]))
+            most_alive.append(sum(hidden() is not None for hidden in alive))
+        runs.append(1)
+        return heard
+
+    runs = []
+    monkeypatch.setattr(model, "hear", counted)
+    backpropagate(model, inputs, targets, state, kept_steps, mask_seed=0)
+    assert len(runs) == n_runs
+    assert max(most_alive) <= kept_steps
+
+
+def test_ten_thousand_steps_in_float32_as_by_torch_in_float64(make_model, monkeypatch):
+    """In one piece, with a part of the history kept: to the rounding of float32."""
+    monkeypatch.setattr(bptt, "CHUNK_STEPS", 2048)
+    n_steps, found = 10_000, []
+    torch.manual_seed(0)
+    numbers = torch.randn(1, n_steps + 1, 1)
+    for engine, dtype, kept_steps in (
+        ("torch", torch.float64, n_steps),
+        ("numba", torch.float32, n_steps),
+        ("numba", torch.float32, 5000),
+    ):
+        model = make_model(dtype=torch.float32, engine=engine, hidden=20, layers=2).to(dtype)
+        part = numbers.to(dtype)
+        backpropagate(
+            model, part[:, :-1], part[:, 1:], model.initial_state(1), kept_steps, mask_seed=0
+        )
+        found.append(gradients(model))
+    for others in found[1:]:
+        for name, exact in found[0].items():
+            error = (others[name] - exact).abs().max() / exact.abs().max()
+            assert error < 3e-6, name
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -191,6 +250,6 @@ def test_songs_side_by_side_give_the_mean_of_their_gradients(make_model):
         alone.append(gradients(model))
     mean = {name: (alone[0][name] + alone[1][name]) / 2 for name in alone[0]}
     backpropagate(
-        model, *inputs, model.initial_state(2), chunk_steps=7, mask_seed=0, weights=weights
+        model, *inputs, model.initial_state(2), kept_steps=7, mask_seed=0, weights=weights
     )
     assert largest_difference(gradients(model), mean) < 1e-12
