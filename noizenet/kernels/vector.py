@@ -313,9 +313,11 @@ def _panel_loop(builder, register, n_vectors, panel, n_inputs, xs, starts, ys):
         for part in range(parts):
             row = builder.gep(panel, [builder.mul(k, number(n_vectors * lanes))])
             inputs = [splat(builder, builder.load(builder.gep(x, [k])), lanes) for x in xs]
-            weights = [load_at(builder, vector_at(row, v), register) for v in range(n_vectors)]
-            for i, (r, v) in enumerate(every, start=part * len(every)):
-                sums[i] = _fma(builder, weights[v], inputs[r], sums[i])
+            for v in range(n_vectors):
+                weights = load_at(builder, vector_at(row, v), register)
+                for r in range(n_rows):
+                    i = part * len(every) + r * n_vectors + v
+                    sums[i] = _fma(builder, weights, inputs[r], sums[i])
             k = builder.add(k, number(1))
         return k, sums
 
