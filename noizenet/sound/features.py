@@ -1,10 +1,13 @@
 """What a sound is like: arrays in, arrays out. The judge and the pictures are made of these.
 
-librosa is imported inside the functions: that takes more than a second, and longer than any of
-them. It is used for the mel bands too, where torchaudio gives the same and is no faster.
+The filters are librosa's, the frames and spectra are taken here: training waits for all of this,
+and ``librosa.feature`` takes longer to import than a minute of music to analyse. torchaudio gives
+the same mel bands and is no faster.
 """
 
 import numpy as np
+import scipy.fft
+import scipy.signal
 
 from noizenet.errors import ParameterError
 from noizenet.units import SAMPLE_RATE_HZ, amplitude_to_db
@@ -18,6 +21,7 @@ CHROMA_FRAMES_PER_S = SAMPLE_RATE_HZ // CHROMA_HOP_SAMPLES
 
 FLATNESS_FRAME_SAMPLES = 2048
 FLATNESS_HOP_SAMPLES = 1024
+LEAST_POWER = 1e-10  # of a bin, so that it has a logarithm
 
 
 def log_mel(
@@ -38,20 +42,13 @@ def log_mel(
         Hann-windowed FFT, weighted by Slaney's mel filters of equal area; never below -100 dB,
         and quiet bands are not cut off relative to loud ones.
     """
-    import librosa
+    from librosa.filters import mel
 
-    samples = _check_samples(samples)
-    power = librosa.feature.melspectrogram(
-        y=_lengthened(samples, frame_samples),
-        sr=SAMPLE_RATE_HZ,
-        n_fft=frame_samples,
-        hop_length=hop_samples,
-        n_mels=n_mels,
-    )
-    floor = 10 ** (MEL_FLOOR_DB / 10)
-    levels = librosa.power_to_db(power, ref=1.0, amin=floor, top_db=None)
-    levels = np.maximum(levels, MEL_FLOOR_DB)  # single precision rounds to a little below it
-    return levels.T[: 1 + len(samples) // hop_samples].astype(np.float32)
+    frames = _frames(_check_samples(samples), frame_samples, hop_samples)
+    bands = mel(sr=SAMPLE_RATE_HZ, n_fft=frame_samples, n_mels=n_mels)
+    power = np.maximum(_power(frames) @ bands.T, 10 ** (MEL_FLOOR_DB / 10))
+    # single precision rounds to a little below it
+    return np.maximum(10 * np.log10(power), MEL_FLOOR_DB).astype(np.float32)
 
 
 def chroma(samples: np.ndarray) -> np.ndarray:
@@ -72,21 +69,16 @@ def chroma(samples: np.ndarray) -> np.ndarray:
         k * CHROMA_HOP_SAMPLES and has unit length, so that a dot product is a cosine; where
         the sound is below -80 dBFS it is zero.
     """
-    import librosa
+    from librosa.filters import chroma as chroma_filters
 
-    samples = _check_samples(samples)
-    n_frames = 1 + len(samples) // CHROMA_HOP_SAMPLES
-    samples = _lengthened(samples, CHROMA_FRAME_SAMPLES)
-    classes = librosa.feature.chroma_stft(
-        y=samples,
-        sr=SAMPLE_RATE_HZ,
-        n_fft=CHROMA_FRAME_SAMPLES,
-        hop_length=CHROMA_HOP_SAMPLES,
-        tuning=0.0,
-        norm=2,
-    ).T
-    sounds = _frame_sounds(samples, CHROMA_FRAME_SAMPLES, CHROMA_HOP_SAMPLES)
-    return np.where(sounds[:, None], classes, 0)[:n_frames].astype(np.float32)
+    frames = _frames(_check_samples(samples), CHROMA_FRAME_SAMPLES, CHROMA_HOP_SAMPLES)
+    filters = chroma_filters(sr=SAMPLE_RATE_HZ, n_fft=CHROMA_FRAME_SAMPLES, tuning=0.0)
+    classes = np.zeros((len(frames), len(filters)), np.float32)
+    sounds = _sounding(frames)
+    classes[sounds] = _power(frames[sounds]) @ filters.T
+    return classes / np.maximum(
+        np.linalg.norm(classes, axis=1, keepdims=True), np.finfo(np.float32).tiny
+    )
 
 
 def envelope(samples: np.ndarray, hop_samples: int) -> np.ndarray:
@@ -128,15 +120,17 @@ def spectral_flatness(samples: np.ndarray) -> float:
         0 for a pure tone and for silence; for white noise exp(-0.5772) = 0.56, because the
         bins of a noise's spectrum are not equal, but exponentially distributed.
     """
-    import librosa
-
-    samples = _lengthened(_check_samples(samples), FLATNESS_FRAME_SAMPLES)
-    flatness = librosa.feature.spectral_flatness(
-        y=samples, n_fft=FLATNESS_FRAME_SAMPLES, hop_length=FLATNESS_HOP_SAMPLES, power=2.0
-    )[0]
-    sounds = _frame_sounds(samples, FLATNESS_FRAME_SAMPLES, FLATNESS_HOP_SAMPLES)
+    samples = _check_samples(samples)
+    # with zeros at the end: as many frames around a short sound as around a frame
+    samples = np.pad(samples, (0, max(0, FLATNESS_FRAME_SAMPLES - len(samples))))
+    frames = _frames(samples, FLATNESS_FRAME_SAMPLES, FLATNESS_HOP_SAMPLES)
+    sounds = _sounding(frames)
+    if not sounds.any():
+        return 0.0
+    power = np.maximum(_power(frames[sounds]), LEAST_POWER)
+    flatness = np.exp(np.log(power).mean(1)) / power.mean(1)
     # Single precision can round the ratio to a little above 1.
-    return min(1.0, float(flatness[sounds].mean())) if sounds.any() else 0.0
+    return min(1.0, float(flatness.mean()))
 
 
 def _check_samples(samples: np.ndarray) -> np.ndarray:
@@ -148,14 +142,20 @@ def _check_samples(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def _lengthened(samples: np.ndarray, frame_samples: int) -> np.ndarray:
-    """With zeros at the end, so that it is at least as long as a frame: librosa warns if not."""
-    return np.pad(samples, (0, max(0, frame_samples - len(samples))))
+def _frames(samples: np.ndarray, frame_samples: int, hop_samples: int) -> np.ndarray:
+    """Frames (n_frames, frame_samples) centred on every hop, with zeros beyond the ends; a view."""
+    padded = np.pad(samples, frame_samples // 2)
+    return np.lib.stride_tricks.sliding_window_view(padded, frame_samples)[::hop_samples]
 
 
-def _frame_sounds(samples: np.ndarray, frame_samples: int, hop_samples: int) -> np.ndarray:
-    """Whether each centred frame is above ``SILENT_FRAME_DB``, bool (n_frames,)."""
-    import librosa
+def _power(frames: np.ndarray) -> np.ndarray:
+    """The power of each frame's Hann-windowed FFT, (n_frames, 1 + frame_samples // 2)."""
+    window = scipy.signal.get_window("hann", frames.shape[1]).astype(frames.dtype)
+    spectrum = scipy.fft.rfft(frames * window)
+    return spectrum.real**2 + spectrum.imag**2
 
-    rms = librosa.feature.rms(y=samples, frame_length=frame_samples, hop_length=hop_samples)[0]
+
+def _sounding(frames: np.ndarray) -> np.ndarray:
+    """Whether each frame is above ``SILENT_FRAME_DB``, bool (n_frames,)."""
+    rms = np.sqrt(np.square(frames).mean(1))
     return amplitude_to_db(rms) > SILENT_FRAME_DB

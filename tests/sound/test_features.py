@@ -1,5 +1,6 @@
 import warnings
 
+import librosa
 import numpy as np
 import pytest
 import scipy.signal
@@ -132,3 +133,16 @@ def test_very_short_sounds_are_analysed_without_complaint(n_samples):
 def test_what_is_no_sound_is_refused(analyse, samples):
     with pytest.raises(ParameterError, match=r"must be \(n_samples,\)|cannot be analysed"):
         analyse(np.array(samples))
+
+
+@pytest.mark.parametrize("n_samples", [1, 2048, 3000, 50_000])
+def test_as_by_librosa(n_samples):
+    samples = white_noise(n_samples) + sine(440, 3.0)[:n_samples]
+    long = np.pad(samples, (0, max(0, 8192 - n_samples)))
+    expected = librosa.feature.chroma_stft(
+        y=long, sr=SAMPLE_RATE_HZ, n_fft=8192, hop_length=CHROMA_HOP_SAMPLES, tuning=0.0, norm=2
+    ).T[: 1 + n_samples // CHROMA_HOP_SAMPLES]
+    np.testing.assert_allclose(chroma(samples), expected, atol=1e-5)
+    long = long[: max(2048, n_samples)]
+    flatness = librosa.feature.spectral_flatness(y=long, n_fft=2048, hop_length=1024)[0]
+    assert spectral_flatness(samples) == pytest.approx(flatness.mean(), rel=1e-4)
