@@ -60,7 +60,7 @@ def forward(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0=None, *, n_threads=None, kep
     h = np.empty((sizes.batch, sizes.time, sizes.hidden), x.dtype)
     c = np.empty_like(h) if kind.number == cells.LSTM else None
 
-    team = team_for(w_hh.nbytes, n_threads)
+    team = team_for(w_hh.nbytes, n_threads, alone=True)
 
     def run(part, helper=None):
         arguments = (
@@ -127,7 +127,7 @@ def backward(
     dh0 = np.empty((sizes.batch, sizes.hidden), x.dtype)
     dc0 = np.empty_like(dh0) if kind.number == cells.LSTM else None
 
-    team = team_for(w_hh.nbytes, n_threads)
+    team = team_for(w_hh.nbytes, n_threads, alone=True)
 
     def run(part, helper=None):
         arguments = (

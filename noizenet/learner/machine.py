@@ -54,7 +54,7 @@ def choose_engine(config: MachineConfig, device: torch.device) -> str:
 def history_bytes_per_step(model: Model) -> int:
     """About how much one step of one sequence leaves in memory for the backward pass.
 
-    The compiled engine keeps the states, and the gates of a layer that threads share; torch keeps
+    The compiled engine keeps the states, and the gates of a large layer; torch keeps
     more than those of every layer (measured: 3.9 kB a step for LSTM-50). Dropout keeps its mask and
     what it let through. Beside them are the input's features.
     """
@@ -63,7 +63,7 @@ def history_bytes_per_step(model: Model) -> int:
     if model.engine == "numba":
         parts = STATE_PARTS[recurrent.cell]
         weights = recurrent.layers[0].weight_hh_l0
-        if team_for(weights.nbytes, torch.get_num_threads()) is not None:
+        if team_for(weights.nbytes, torch.get_num_threads(), alone=True) is not None:
             parts += CELLS[recurrent.cell].n_rows
     dropout = 2 if recurrent.dropout else 0
     layers = len(recurrent.layers) * (parts + dropout) * recurrent.hidden

@@ -98,7 +98,7 @@ def _array(tensor: Tensor | None) -> np.ndarray | None:
 class _CompiledLayer(torch.autograd.Function):
     """The kernels' exact forward and backward as one differentiable operation.
 
-    Of a layer that threads share, the gates are kept for backward as well as the states; of others
+    Of a layer too large for the caches, the gates are kept for backward as well as the states; of others
     they are computed again, which is faster than to write and read them.
     """
 
