@@ -11,7 +11,7 @@ from noizenet.files import write_text
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the one-minute version")
+    parser.add_argument("--quick", action="store_true", help="the version of about a minute")
     parser.add_argument("--threads", type=int, metavar="N", help="besides one thread (all)")
     parser.add_argument(
         "--memory-gb", type=float, default=1.0, metavar="GB",

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from noizenet.benchmarks import growth, training
+from noizenet.benchmarks import growth, starting, training
 from noizenet.benchmarks.everything import run_all
 from noizenet.benchmarks.growth import Growth, draw_growth, growth_table, measure_growth
 from noizenet.benchmarks.measuring import Table, Work, in_turns, peak_megabytes, ratio
 from noizenet.benchmarks.plan import FULL, QUICK, Plan, Size
 from noizenet.benchmarks.playing import Loop, playing_table
+from noizenet.benchmarks.precision import precision_table, rounded, taught
+from noizenet.benchmarks.stages import stages
+from noizenet.learner.generate import play
 
 TOY = Plan(
     sizes=(Size(4, 1, 30, 2), Size(3, 2, 20, 2)),
@@ -22,6 +25,7 @@ TOY = Plan(
     n_at_once=3,
     songs_s=0.2,
     compiles=False,
+    n_lessons=2,
 )
 
 
@@ -30,6 +34,8 @@ def in_process(monkeypatch):
     """Memory is not measured: a new process for each takes seconds."""
     for room in (training, growth):
         monkeypatch.setattr(room, "peak_megabytes", lambda run, *known: (1.0, run(*known)))
+    monkeypatch.setattr(starting, "seconds_to_first_step", lambda: 4.0)
+    monkeypatch.setattr(starting, "stages_of_a_process", lambda: [("import", 1.5), ("read", 0.5)])
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +115,65 @@ def test_tables_have_a_row_for_each_size_and_number_of_threads(in_process):
         assert all(len(row) == len(table.columns) for row in table.rows)
 
 
+def test_several_songs_are_measured_against_one():
+    rows = training.songs_table(TOY, [1, 2]).rows
+    assert [row[:3] for row in rows] == [
+        *(("LSTM-4", "1", "30"), ("LSTM-3 × 2", "1", "20")),
+        *(("LSTM-4", "2", "30"), ("LSTM-3 × 2", "2", "20")),
+    ]
+
+
+def test_each_precision_has_a_row(monkeypatch):
+    table = precision_table(TOY, [1, 2])
+    assert [row[:3] for row in table.rows] == [
+        *(("float32, LSTM-3 × 2", "1", "1"), ("int8, LSTM-3 × 2", "1", "1")),
+        *(("float32, LSTM-3 × 2", "2", "1"), ("int8, LSTM-3 × 2", "2", "1")),
+    ]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert [row[-1] for row in table.rows[::2]] == ["+0.0000"] * 2
+    assert table.rows[0][-2] == table.rows[2][-2]
+
+
+def test_rounded_weights_are_those_that_are_played():
+    model, _, unheard = taught(Size(20, 2, 50, 2), n_lessons=2)
+    assert len(unheard) == 400
+    seed = np.zeros((3, 1), np.float32)
+    played, exact, plain = (
+        play(one, seed, 40, 0.7, [1], precision=precision)[0]
+        for one, precision in ((model, "int8"), (rounded(model), "float32"), (model, "float32"))
+    )
+    np.testing.assert_allclose(played, exact, rtol=0, atol=1e-3)
+    assert not np.array_equal(plain, exact)
+
+
+def test_the_stages_of_a_start_add_up():
+    began_s = time.perf_counter()
+    found = stages()
+    took_s = time.perf_counter() - began_s
+    assert [name for name, _ in found if "songs" in name] == ["reading and resampling the songs"]
+    assert sum(s for _, s in found) == pytest.approx(took_s, rel=0.05)
+
+
+def test_what_is_not_a_known_stage_is_the_rest(in_process):
+    table = starting.starting_table()
+    assert table.rows == [
+        ("import", "1,500", "38 %"),
+        ("read", "500", "12 %"),
+        ("all else", "2,000", "50 %"),
+        ("**scripts/train.py, to its first step**", "4,000", "100 %"),
+    ]
+
+
+def test_a_start_is_timed_to_its_last_word(tmp_path, monkeypatch):
+    script = tmp_path / "train.py"
+    monkeypatch.setattr(starting, "SCRIPT", script)
+    script.write_text("import time\nprint('then plays', flush=True)\ntime.sleep(60)")
+    assert 0 < starting.seconds_to_first_step() < 30
+    script.write_text("import sys\nprint('songs')\nsys.exit('no songs here')")
+    with pytest.raises(RuntimeError, match=r"ended before it trained: no songs here"):
+        starting.seconds_to_first_step()
+
+
 def test_what_torch_compile_lacks_is_said(monkeypatch):
     def broken(function):
         raise RuntimeError("no compiler\nat all")
@@ -136,7 +201,8 @@ def test_all_of_it(tmp_path, in_process):
     assert text == "\n".join(said)
     titles = [line for line in text.splitlines() if line.startswith("#")]
     assert titles == [
-        *("# Benchmarks", "## Training", "## Playing", "## Preparing"),
+        *("# Benchmarks", "## Training", "## Several songs in one step", "## Playing"),
+        *("## Large networks: a team, and 8-bit weights", "## Preparing", "## Starting"),
         "## Growth with the length of a song",
     ]
     assert "![Growth with the length of a song](growth.png)" in text

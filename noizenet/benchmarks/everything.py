@@ -13,8 +13,10 @@ from noizenet.benchmarks.growth import draw_growth, growth_table, measure_growth
 from noizenet.benchmarks.measuring import peak_gflops
 from noizenet.benchmarks.plan import Plan
 from noizenet.benchmarks.playing import playing_table
+from noizenet.benchmarks.precision import precision_table
 from noizenet.benchmarks.preparing import preparing_table
-from noizenet.benchmarks.training import training_table
+from noizenet.benchmarks.starting import starting_table
+from noizenet.benchmarks.training import songs_table, training_table
 
 PACKAGES = ("torch", "numba", "numpy", "librosa", "scikit-learn")
 
@@ -59,9 +61,12 @@ def run_all(
 
     keep("# Benchmarks\n\n" + machine_text(plan, thread_counts))
     keep(training_table(plan, thread_counts).markdown())
+    keep(songs_table(plan, thread_counts).markdown())
     keep(playing_table(plan, thread_counts).markdown())
+    keep(precision_table(plan, thread_counts).markdown())
     torch.set_num_threads(n_all)
     keep(preparing_table(plan).markdown())
+    keep(starting_table().markdown())
     growth = measure_growth(plan, memory_gb, n_all)
     keep(growth_table(growth, plan.growth_hidden, memory_gb, n_all).markdown())
     if picture is not None:

@@ -36,6 +36,7 @@ class Plan:
     n_at_once: int  # sequences played side by side
     songs_s: float  # of each of five songs that are prepared
     compiles: bool  # whether torch.compile is tried
+    n_lessons: int  # steps of training before 8-bit weights are judged
 
 
 FULL = Plan(
@@ -51,6 +52,7 @@ FULL = Plan(
     n_at_once=16,
     songs_s=30,
     compiles=True,
+    n_lessons=20,
 )
 QUICK = Plan(
     sizes=(
@@ -65,4 +67,5 @@ QUICK = Plan(
     n_at_once=16,
     songs_s=5,
     compiles=False,
+    n_lessons=4,
 )

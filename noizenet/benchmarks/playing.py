@@ -20,7 +20,7 @@ OURS_LONGER = 20  # times: a few milliseconds would be lost in what begins a cal
 
 
 def player(
-    size: Size, loss: str, predictor_order: int, n_at_once: int = 1
+    size: Size, loss: str, predictor_order: int, n_at_once: int = 1, precision: str = "float32"
 ) -> Callable[[int], None]:
     """Our sampler: plays a number of samples, of each of several sequences."""
     torch.manual_seed(0)
@@ -32,7 +32,9 @@ def player(
     model.stay_within(-1, 1)
     seed = np.zeros((2, 1), np.float32)
     temperature = 0.0 if loss == "mse" else 1.0
-    return lambda n_steps: play(model, seed, n_steps, temperature, range(n_at_once))
+    return lambda n_steps: play(
+        model, seed, n_steps, temperature, range(n_at_once), precision=precision
+    )
 
 
 class Loop:

@@ -18,16 +18,20 @@ from noizenet.benchmarks.measuring import (
 from noizenet.benchmarks.plan import Plan, Size
 from noizenet.learner.recurrent import Recurrent
 
+N_SONGS = 5
+LEAST_STEPS = 400  # of several songs: fewer would measure how a pass begins
 
-def training_run(engine: str, size: Size, n_steps: int) -> Callable[[], None]:
-    """Forward and backward over one sequence, by torch's nn.LSTM or by the kernels."""
+
+def training_run(engine: str, size: Size, n_steps: int, n_songs: int = 1) -> Callable[[], None]:
+    """Forward and backward over whole sequences, by torch's nn.LSTM or by the kernels."""
     torch.manual_seed(0)
-    x, gradient = torch.randn(1, n_steps, 1), torch.randn(1, n_steps, size.hidden)
+    x = torch.randn(n_songs, n_steps, 1)
+    gradient = torch.randn(n_songs, n_steps, size.hidden)
     if engine == "torch":
         network = nn.LSTM(1, size.hidden, size.layers, batch_first=True)
         return lambda: network(x)[0].backward(gradient)
     stack = Recurrent("lstm", 1, size.hidden, size.layers, dropout=0.0)
-    state = stack.initial_state(1)
+    state = stack.initial_state(n_songs)
     return lambda: stack(x, state, "numba")[0].backward(gradient)
 
 
@@ -74,3 +78,39 @@ def training_table(plan: Plan, thread_counts: Iterable[int]) -> Table:
         "same network by the kernels. Memory is what a fresh process took for it."
     )
     return Table("Training", columns, rows, note)
+
+
+def songs_table(plan: Plan, thread_counts: Iterable[int]) -> Table:
+    """Several songs in one step against one."""
+    rows = []
+    for n_threads in thread_counts:
+        torch.set_num_threads(n_threads)
+        for size in (plan.sizes[0], plan.sizes[-1]):
+            n_steps = max(min(LEAST_STEPS, size.training_steps), size.training_steps // 4)
+            works = {
+                name: Work(training_run(engine, size, n_steps, n_songs), n_steps)
+                for name, engine, n_songs in (
+                    ("one", "numba", 1),
+                    ("several", "numba", N_SONGS),
+                    ("torch", "torch", N_SONGS),
+                )
+            }
+            took_s = in_turns(works, plan.rounds)
+            rows.append(
+                (
+                    size.name,
+                    f"{n_threads}",
+                    f"{n_steps:,}",
+                    microseconds(took_s["one"]),
+                    microseconds(took_s["several"]),
+                    f"**{ratio(took_s, 'several', 'one'):.1f}**",
+                    microseconds(took_s["torch"]),
+                    f"{ratio(took_s, 'torch', 'several'):.1f}",
+                )
+            )
+    columns = (
+        *("network", "threads", "steps of each", "one song, µs a step", f"{N_SONGS} songs"),
+        *("times the time of one", f"torch, {N_SONGS} songs", "times faster"),
+    )
+    note = "`--songs-per-step`: whole songs side by side, which share the reading of the weights."
+    return Table("Several songs in one step", columns, rows, note)

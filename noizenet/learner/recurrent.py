@@ -98,8 +98,8 @@ def _array(tensor: Tensor | None) -> np.ndarray | None:
 class _CompiledLayer(torch.autograd.Function):
     """The kernels' exact forward and backward as one differentiable operation.
 
-    Of a layer too large for the caches, the gates are kept for backward as well as the states; of others
-    they are computed again, which is faster than to write and read them.
+    Of a layer too large for the caches, the gates are kept for backward as well as the states; of
+    others they are computed again, which is faster than to write and read them.
     """
 
     @staticmethod
