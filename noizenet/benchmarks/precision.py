@@ -9,7 +9,7 @@ import torch
 
 from noizenet.benchmarks.measuring import Table, Work, in_turns, microseconds, ratio
 from noizenet.benchmarks.plan import Plan, Size
-from noizenet.benchmarks.playing import N_MIXTURES, PREDICTOR_ORDER, player
+from noizenet.benchmarks.playing import N_MIXTURES, OURS_LONGER, PREDICTOR_ORDER, player
 from noizenet.kernels.narrow import quantise
 from noizenet.kernels.threads import team_for
 from noizenet.learner.batches import shifted
@@ -88,7 +88,7 @@ def precision_table(plan: Plan, thread_counts: Iterable[int]) -> Table:
     rows = []
     for n_threads in thread_counts:
         torch.set_num_threads(n_threads)
-        n_steps = 2 * size.playing_steps
+        n_steps = OURS_LONGER * size.playing_steps
         works = {
             name: Work(
                 partial(player(size, "mixture", PREDICTOR_ORDER, precision=name), n_steps), n_steps
