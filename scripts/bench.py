@@ -14,8 +14,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the version of about a minute")
     parser.add_argument("--threads", type=int, metavar="N", help="besides one thread (all)")
     parser.add_argument(
-        "--memory-gb", type=float, default=1.0, metavar="GB",
-        help="gigabytes for the history of a pass, in the part on growth (1)",
+        "--memory-gb", type=float, default=1.5, metavar="GB",
+        help="gigabytes for the history of a pass, in the part on growth (1.5)",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, metavar="FILE",

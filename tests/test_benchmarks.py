@@ -26,6 +26,7 @@ TOY = Plan(
     songs_s=0.2,
     compiles=False,
     n_lessons=2,
+    n_starts=1,
 )
 
 
@@ -155,7 +156,7 @@ def test_the_stages_of_a_start_add_up():
 
 
 def test_what_is_not_a_known_stage_is_the_rest(in_process):
-    table = starting.starting_table()
+    table = starting.starting_table(TOY)
     assert table.rows == [
         ("import", "1,500", "38 %"),
         ("read", "500", "12 %"),

@@ -47,7 +47,7 @@ def _processor() -> str:
 def run_all(
     plan: Plan,
     picture: Path | None,
-    memory_gb: float = 1.0,
+    memory_gb: float = 1.5,
     say: Callable[[str], None] = print,
 ) -> str:
     """Measure everything; each part is said as soon as it is there, and all returned (Markdown)."""
@@ -66,7 +66,7 @@ def run_all(
     keep(precision_table(plan, thread_counts).markdown())
     torch.set_num_threads(n_all)
     keep(preparing_table(plan).markdown())
-    keep(starting_table().markdown())
+    keep(starting_table(plan).markdown())
     growth = measure_growth(plan, memory_gb, n_all)
     keep(growth_table(growth, plan.growth_hidden, memory_gb, n_all).markdown())
     if picture is not None:

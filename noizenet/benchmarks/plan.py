@@ -37,6 +37,7 @@ class Plan:
     songs_s: float  # of each of five songs that are prepared
     compiles: bool  # whether torch.compile is tried
     n_lessons: int  # steps of training before 8-bit weights are judged
+    n_starts: int  # of which the shortest counts: the first may find files not in memory yet
 
 
 FULL = Plan(
@@ -53,6 +54,7 @@ FULL = Plan(
     songs_s=30,
     compiles=True,
     n_lessons=20,
+    n_starts=3,
 )
 QUICK = Plan(
     sizes=(
@@ -68,4 +70,5 @@ QUICK = Plan(
     songs_s=5,
     compiles=False,
     n_lessons=4,
+    n_starts=1,
 )

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 from noizenet.benchmarks.measuring import Table
+from noizenet.benchmarks.plan import Plan
 from noizenet.benchmarks.stages import N_SONGS, SONG_S
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 LAST_WORD = "then "  # how the last line begins that a run says before it trains
-N_STARTS = 2  # the first may find files that are not in memory yet
 
 
 def stages_of_a_process() -> list[tuple[str, float]]:
@@ -46,10 +46,10 @@ def seconds_to_first_step() -> float:
         raise RuntimeError(f"{SCRIPT} ended before it trained: {errors.read().strip()}")
 
 
-def starting_table() -> Table:
+def starting_table(plan: Plan) -> Table:
     """How long a run takes to begin, and what takes so long."""
-    whole_s = min(seconds_to_first_step() for _ in range(N_STARTS))
     known = stages_of_a_process()
+    whole_s = min(seconds_to_first_step() for _ in range(plan.n_starts))
     rest_s = max(0.0, whole_s - sum(took_s for _, took_s in known))
     named = [*known, ("all else", rest_s), ("**scripts/train.py, to its first step**", whole_s)]
     rows = [(name, f"{1e3 * s:,.0f}", f"{100 * s / whole_s:.0f} %") for name, s in named]

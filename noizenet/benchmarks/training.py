@@ -18,8 +18,9 @@ from noizenet.benchmarks.measuring import (
 from noizenet.benchmarks.plan import Plan, Size
 from noizenet.learner.recurrent import Recurrent
 
+ENGINES = ("torch", "numba")
 N_SONGS = 5
-LEAST_STEPS = 400  # of several songs: fewer would measure how a pass begins
+LEAST_STEPS = 200  # of several songs: fewer would measure how a pass begins
 
 
 def training_run(engine: str, size: Size, n_steps: int, n_songs: int = 1) -> Callable[[], None]:
@@ -35,36 +36,37 @@ def training_run(engine: str, size: Size, n_steps: int, n_songs: int = 1) -> Cal
     return lambda: stack(x, state, "numba")[0].backward(gradient)
 
 
-def train_once(engine: str, size: Size, n_threads: int, warm_up: bool = False) -> None:
+def train_once(engine: str, size: Size, warm_up: bool = False) -> None:
     """For :func:`peak_megabytes`."""
-    torch.set_num_threads(n_threads)
+    torch.set_num_threads(1)
     training_run(engine, size, 64 if warm_up else size.training_steps)()
 
 
 def training_table(plan: Plan, thread_counts: Iterable[int]) -> Table:
     """Torch against the kernels."""
     rows = []
+    megabytes = {
+        (size.name, name): peak_megabytes(train_once, name, size)[0]
+        for size in plan.sizes
+        for name in ENGINES
+    }
     for n_threads in thread_counts:
         torch.set_num_threads(n_threads)
         peak = peak_gflops(plan.rounds)
         for size in plan.sizes:
             n_steps = size.training_steps
-            engines = {
-                name: Work(training_run(name, size, n_steps), n_steps)
-                for name in ("torch", "numba")
-            }
+            engines = {name: Work(training_run(name, size, n_steps), n_steps) for name in ENGINES}
             took_s = in_turns(engines, plan.rounds)
             # forward once, backward twice; what is computed anew is not counted
             gflops = 6e-9 * size.n_products / statistics.median(took_s["numba"])
-            megabytes = [peak_megabytes(train_once, name, size, n_threads)[0] for name in engines]
             rows.append(
                 (
                     size.name,
                     f"{n_threads}",
                     f"{n_steps:,}",
-                    *(microseconds(took_s[name]) for name in engines),
+                    *(microseconds(took_s[name]) for name in ENGINES),
                     f"**{ratio(took_s, 'torch', 'numba'):.1f}**",
-                    *(f"{n:,.0f}" for n in megabytes),
+                    *(f"{megabytes[size.name, name]:,.0f}" for name in ENGINES),
                     f"{gflops:.0f}",
                     f"{100 * gflops / peak:.0f} %",
                 )
@@ -75,7 +77,7 @@ def training_table(plan: Plan, thread_counts: Iterable[int]) -> Table:
     )
     note = (
         "Forward and backward through one whole sequence in one piece: `torch.nn.LSTM` and the "
-        "same network by the kernels. Memory is what a fresh process took for it."
+        "same network by the kernels. Memory is what a fresh process took for it, with one thread."
     )
     return Table("Training", columns, rows, note)
 
