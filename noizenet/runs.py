@@ -38,7 +38,7 @@ from tqdm import tqdm
 from noizenet import config as configs
 from noizenet.errors import RunError
 from noizenet.files import known_runs, run_folder, write_text, writing
-from noizenet.learner.fit import StepReport
+from noizenet.learner.fit import HEARD_PART, StepReport
 
 CHECKPOINT_VERSION = 1
 PACKAGES = ("noizenet", "torch", "numpy", "numba", "librosa", "soundfile", "scikit-learn")
@@ -271,21 +271,25 @@ class Run:
 
     def step(self, report: StepReport) -> None:
         self._show_progress(report)
+        heard = report.part == HEARD_PART
+        group = "train" if heard else report.part
         for name, value in (
-            ("train/loss", report.loss),
-            ("train/gradient_norm", report.gradient_norm),
-            ("train/learning_rate", report.lr),
-            (f"train/{self.unit}s_per_second", report.numbers_per_s),
+            ("loss", report.loss),
+            ("gradient_norm", report.gradient_norm),
+            ("learning_rate", report.lr),
+            (f"{self.unit if heard else 'code'}s_per_second", report.numbers_per_s),
         ):
-            self.add_scalar(name, value, report.step)
+            self.add_scalar(f"{group}/{name}", value, report.step)
         self._metric(**vars(report))
 
     def _show_progress(self, report: StepReport) -> None:
         if self._bar is None:
             return
+        heard = report.part == HEARD_PART
         state = (
-            f"epoch {report.epoch + 1}, loss {report.loss:.3f}, "
-            f"{report.numbers_per_s:,.0f} {self.unit}s/s"
+            f"{'' if heard else report.part + ', '}epoch {report.epoch + 1}, "
+            f"loss {report.loss:.3f}, {report.numbers_per_s:,.0f} "
+            f"{self.unit if heard else 'code'}s/s"
         )
         if not self._bar.disable:
             self._bar.set_postfix_str(state, refresh=False)

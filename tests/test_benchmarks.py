@@ -161,7 +161,7 @@ def test_what_is_not_a_known_stage_is_the_rest(in_process):
         ("import", "1,500", "38 %"),
         ("read", "500", "12 %"),
         ("all else", "2,000", "50 %"),
-        ("**scripts/train.py, to its first step**", "4,000", "100 %"),
+        ("**scripts/train.py --model stack, to its first step**", "4,000", "100 %"),
     ]
 
 

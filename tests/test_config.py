@@ -12,6 +12,7 @@ import pytest
 from noizenet.audio.config import (
     PRESETS,
     AudioConfig,
+    ConductorConfig,
     DataConfig,
     PlayConfig,
     SoundConfig,
@@ -30,7 +31,10 @@ from noizenet.config import (
 from noizenet.errors import ParameterError
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = [DataConfig, SoundConfig, ModelConfig, FitConfig, PlayConfig, MachineConfig]
+BLOCKS = [
+    *(DataConfig, SoundConfig, ModelConfig, ConductorConfig),
+    *(FitConfig, PlayConfig, MachineConfig),
+]
 
 
 def run_python(*arguments):
@@ -61,7 +65,8 @@ def test_presets_return_from_json(name, tmp_path):
 
 
 def test_presets_are_different_from_each_other():
-    assert len(set(PRESETS.values())) == len(PRESETS)
+    assert len(set(PRESETS.values())) == len(PRESETS) - 1
+    assert PRESETS["default"] == PRESETS["duet"]  # the default by its own name
 
 
 def test_what_is_absent_keeps_its_default():
@@ -79,7 +84,7 @@ def test_a_whole_number_may_stand_for_another():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"modell": {}}, "c.json: unknown key 'modell'; known are data, fit, machine"),
+        ({"modell": {}}, "c.json: unknown key 'modell'; known are conductor, data, f"),
         (
             {"model": {"hiden": 5}},
             "c.json: model: unknown key 'hiden'; known are cell, dropout, hi",
@@ -183,9 +188,17 @@ def test_differences_name_what_changed():
         (SoundConfig, {"predictor": -1}, "--predictor -1"),
         (SoundConfig, {"frame_samples": 2}, "--frame-samples 2"),
         (SoundConfig, {"frame_samples": 1023}, "--frame-samples 1023"),
-        (SoundConfig, {"loss": "mulaw", "representation": "fft"}, "--loss mulaw"),
+        (
+            SoundConfig,
+            {"model": "frames", "loss": "mulaw", "representation": "fft"},
+            "--loss mulaw",
+        ),
         (SoundConfig, {"loss": "mulaw", "scaling": "log"}, "--scaling log has no effect"),
-        (SoundConfig, {"predictor": 8, "representation": "fft"}, "--predictor 8"),
+        (
+            SoundConfig,
+            {"model": "frames", "predictor": 8, "representation": "fft"},
+            "--predictor 8",
+        ),
         (SoundConfig, {"predictor": 8, "loss": "mulaw"}, "--predictor 8"),
         (PlayConfig, {"rng": -1}, "--rng -1"),
         (PlayConfig, {"seed_seconds": 0.0}, "--seed-seconds 0"),
@@ -255,7 +268,10 @@ def test_flags_change_what_they_start_from():
         (["--lr", "0"], ["--lr 0 must be a learning rate above 0"]),
         (["--batch", "4"], ["--batch 4 goes with --training windows"]),
         (["--training", "windows", "--song-order", "block"], ["--song-order block"]),
-        (["--loss", "mulaw", "--representation", "fft"], ["--loss mulaw", "--representation"]),
+        (
+            ["--model", "frames", "--loss", "mulaw", "--representation", "fft"],
+            ["--loss mulaw", "--representation"],
+        ),
     ],
 )
 def test_wrong_flags_are_one_line(flags, words, capsys):
@@ -291,6 +307,7 @@ def test_every_field_says_what_it_is_and_units_are_in_the_help():
         data songs duration valid-fraction representation scaling cell hidden layers dropout loss
         optimizer lr clip weight-decay training window-samples batch epochs budget-minutes seed rng
         seed-seconds generate-seconds temperature preset config run resume device threads
+        model codes conductor-hidden conductor-dropout conductor-lr conductor-steps
     """
     assert {f"--{name}" for name in promised.split()} <= names
     words = " ".join(text.replace("│", " ").split())

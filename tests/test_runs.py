@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from noizenet import runs
 from noizenet.config import ModelConfig, read_json, to_dict
 from noizenet.errors import ParameterError, RunError
-from noizenet.learner.fit import StepReport
+from noizenet.learner.fit import HEARD_PART, StepReport
 from noizenet.runs import CHECKPOINT_VERSION, Run, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -279,6 +279,7 @@ def test_a_discarded_run_was_never_there(here):
 def report(step):
     return StepReport(
         step=step,
+        part=HEARD_PART,
         epoch=step // 3,
         song=None,
         loss=1 / step,

@@ -1,7 +1,7 @@
 """What an audio run can be told, and the presets. Light: ``--help`` reads only this."""
 
 import argparse
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +19,8 @@ from noizenet.config import (
 from noizenet.errors import ParameterError, RunError
 from noizenet.files import known_runs, run_folder
 
+GUIDE_ORDER = 320  # past samples of the duet's linear prediction
+MOST_CODES = 4096  # k-means takes minutes beyond
 LONGEST_PREDICTOR = 22_050  # samples, a second; its equations take minutes beyond
 LONGEST_FRAME = 8192  # samples; scoring needs the square of it in memory
 HIGHEST_PERLIN_HZ = 11_025  # half the sample rate
@@ -51,6 +53,9 @@ class DataConfig:
 class SoundConfig:
     """How sound becomes numbers, and what is said of the next one."""
 
+    model: Literal["duet", "stack", "frames"] = "stack"
+    """duet: a conductor of spectra and a player of samples; stack: one network of samples; frames:
+    one of FFT frames"""
     representation: Literal["waveform", "fft"] = "waveform"
     """one sample after the other, or FFT frames of the same song"""
     scaling: Literal["zscore", "minmax", "log", "clip"] = "zscore"
@@ -74,6 +79,22 @@ class SoundConfig:
                 f"--frame-samples {self.frame_samples} must be a multiple of 4, "
                 f"4 to {LONGEST_FRAME}"
             )
+        if (self.model == "frames") != (self.representation == "fft"):
+            raise ParameterError(
+                f"--model {self.model} contradicts --representation {self.representation}; FFT "
+                "frames are --model frames"
+            )
+        if self.model == "duet":
+            for flag, value, needed in (
+                ("--loss", self.loss, "mixture"),
+                ("--scaling", self.scaling, "zscore"),
+                ("--predictor", self.predictor, None),
+            ):
+                if value != needed:
+                    raise ParameterError(
+                        f"{flag} {value} goes with --model stack; the duet has a prediction and "
+                        "a mixture of its own"
+                    )
         if self.representation == "fft" and self.scaling != "zscore":
             raise ParameterError(
                 f"--scaling {self.scaling} has no effect with --representation fft, whose bins "
@@ -101,7 +122,32 @@ class SoundConfig:
         """Past samples in the linear prediction, decided."""
         if self.predictor is not None:
             return self.predictor
+        if self.model == "duet":
+            return GUIDE_ORDER
         return 1024 if (self.representation, self.loss) == ("waveform", "mixture") else 0
+
+
+@dataclass(frozen=True)
+class ConductorConfig:
+    """The network that draws what the player follows (--model duet)."""
+
+    codes: int = 512
+    """spectra in the conductor's vocabulary, at most"""
+    conductor_hidden: int = 256
+    """units of the conductor"""
+    conductor_dropout: float = 0.6
+    """share of the conductor's outputs that is dropped in training, 0 up to 1"""
+    conductor_lr: float = 0.003
+    """learning rate of the conductor at its highest"""
+    conductor_steps: int = 300
+    """training steps of the conductor, each a whole song, at most"""
+
+    def __post_init__(self) -> None:
+        require_number("--codes", self.codes, "a number of codes", least=1, most=MOST_CODES)
+        require_number("--conductor-hidden", self.conductor_hidden, "a number of units", least=1)
+        require_share("--conductor-dropout", self.conductor_dropout, below=1)
+        require_number("--conductor-lr", self.conductor_lr, "a learning rate", above=0)
+        require_number("--conductor-steps", self.conductor_steps, "a number of steps", least=1)
 
 
 @dataclass(frozen=True)
@@ -164,12 +210,34 @@ class AudioConfig:
     data: DataConfig = field(default_factory=DataConfig)
     sound: SoundConfig = field(default_factory=SoundConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    conductor: ConductorConfig = field(default_factory=ConductorConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     play: PlayConfig = field(default_factory=PlayConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
 
+    def __post_init__(self) -> None:
+        if self.sound.model == "duet":
+            return
+        for setting in fields(self.conductor):
+            value = getattr(self.conductor, setting.name)
+            if value != setting.default:
+                flag = setting.name.replace("_", "-")
+                raise ParameterError(
+                    f"--{flag} {value} goes with --model duet; the {self.sound.model} has no "
+                    "conductor"
+                )
 
-DEFAULT = AudioConfig()
+
+DUET = AudioConfig(
+    data=DataConfig(duration_s=None),
+    sound=SoundConfig(model="duet"),
+    fit=FitConfig(lr=0.006, training="windows", window_samples=2048),
+)
+STACK = AudioConfig()
+FRAMES = replace(STACK, sound=SoundConfig(model="frames", representation="fft"))
+MODELS = {"duet": DUET, "stack": STACK, "frames": FRAMES}
+# what only the stack can be told
+STACK_FLAGS = ("loss", "scaling", "predictor")
 
 # The reference system N: mean squared error, fed back as it is. It collapses: that is the point.
 CLASSIC = AudioConfig(
@@ -181,7 +249,8 @@ CLASSIC = AudioConfig(
 )
 
 PRESETS = {
-    "default": DEFAULT,
+    "default": DUET,
+    **MODELS,
     "classic": CLASSIC,
     "n7-lstm": replace(
         CLASSIC,
@@ -198,9 +267,8 @@ PRESETS = {
         data=DataConfig(songs=5, duration_s=15.0),
         model=ModelConfig(hidden=512, layers=2),
     ),
-    "frames": replace(DEFAULT, sound=SoundConfig(representation="fft")),
-    "mulaw": replace(DEFAULT, sound=SoundConfig(loss="mulaw")),
-    "windows": replace(DEFAULT, fit=FitConfig(training="windows")),
+    "mulaw": replace(STACK, sound=SoundConfig(loss="mulaw")),
+    "windows": replace(STACK, fit=FitConfig(training="windows")),
 }
 
 
@@ -216,7 +284,7 @@ class TrainCommand:
     """name of the run's folder below runs/ (audio- and the time)"""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """go on with --run where it stopped"""
-    config: AudioConfig = field(default_factory=AudioConfig)
+    config: AudioConfig = DUET
 
 
 @dataclass(frozen=True)
@@ -247,13 +315,16 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     ]
     if len(sources) > 1:
         raise ParameterError(f"{' and '.join(sources)} each say where to start; give one of them")
-    config = DEFAULT
+    config = _model_asked_for(given)
     if given.preset is not None:
         config = preset(given.preset)
     elif given.config is not None:
         config = read_json(AudioConfig, given.config)
     elif given.resume and given.run:
         config = config_of(given.run)
+    if given.training == "one-shot":  # without the windows that nobody asked for
+        whole = replace(config.fit, training="one-shot", window_samples=None, batch=None)
+        config = replace(config, fit=whole)
     return parse_command_line(
         TrainCommand,
         arguments,
@@ -273,6 +344,15 @@ def parse_generate(arguments: list[str]) -> GenerateCommand:
     return parse_command_line(GenerateCommand, arguments, about, default)
 
 
+def _model_asked_for(given: argparse.Namespace) -> AudioConfig:
+    """The settings of the model that the flags speak of."""
+    if given.model in MODELS:
+        return MODELS[given.model]
+    if given.representation == "fft":
+        return FRAMES
+    return STACK if any(getattr(given, flag) is not None for flag in STACK_FLAGS) else DUET
+
+
 def _look_ahead(arguments: list[str]) -> argparse.Namespace:
     """The flags that say which settings the others start from."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -280,6 +360,8 @@ def _look_ahead(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--run")
     parser.add_argument("--resume", action="store_true")
+    for flag in ("model", "representation", "training", *STACK_FLAGS):
+        parser.add_argument(f"--{flag}")
     try:
         return parser.parse_known_args(arguments)[0]
     except argparse.ArgumentError as error:

@@ -15,7 +15,6 @@ from noizenet.audio.judge import Judge, Verdict, rank
 from noizenet.audio.session import Session, read_library, restored_session
 from noizenet.errors import ParameterError, RunError, TrainingError
 from noizenet.learner.codecs import Codec
-from noizenet.learner.generate import play
 from noizenet.runs import Run
 from noizenet.sound.library import Library
 from noizenet.sound.seeds import make_seed
@@ -86,12 +85,7 @@ def play_sounds(session: Session, stage: Stage) -> list[np.ndarray]:
         When nothing could be played at all.
     """
     codec, config = session.codec, stage.config
-    n_steps = codec.n_steps(stage.n_samples)
-    rngs = range(config.rng, config.rng + config.count)
-    played = play(
-        session.model, stage.prime(codec), n_steps, config.temperature, rngs,
-        precision=config.precision,
-    )  # fmt: skip
+    played = session.play(stage.prime(codec), codec.n_steps(stage.n_samples), config)
     if min(len(steps) for steps in played) < codec.n_steps(1):
         raise TrainingError("the network's state is not finite; it cannot play. Train it again")
     return [codec.decode(steps)[: stage.n_samples] for steps in played]

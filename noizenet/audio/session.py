@@ -1,5 +1,6 @@
 """An audio run in hand: songs, codec and model, built anew or from a checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,18 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noizenet.audio.config import AudioConfig
+from noizenet.audio.config import AudioConfig, PlayConfig
+from noizenet.audio.duet import CONDUCTOR, Conductor, measure_reach, whole_blocks
 from noizenet.errors import ParameterError, RunError
 from noizenet.learner.codecs import Codec, WaveCodec, fit_codec, restore_codec
-from noizenet.learner.generate import require_precision
+from noizenet.learner.generate import play, require_precision
+from noizenet.learner.guide import N_CONDITIONS
 from noizenet.learner.machine import choose_device, choose_engine, require_memory
 from noizenet.learner.model import Model, fit_linear_prediction
+from noizenet.learner.patches import PATCH_SAMPLES
 from noizenet.learner.score import Score, score
 from noizenet.runs import Run, load_checkpoint
 from noizenet.sound.library import DEMO, Library, load_library
 from noizenet.sound.seeds import SEED_KINDS
 
 CODEC = "codec."  # prefix of the codec's arrays in a checkpoint
+SHORTEST_SONG = 8 * PATCH_SAMPLES  # of a duet: a text of a few words
+# The conductor is as wild as it is asked to be, the player a third of it: what is below 1 makes a
+# residual smaller than the spectrum says, and the sound quieter and duller.
+PLAYER_SHARE = 0.3
+
+
+def player_temperature(temperature: float) -> float:
+    """How wildly samples are drawn when spectra are drawn with a temperature."""
+    return 1 + PLAYER_SHARE * (temperature - 1)
 
 
 @dataclass
@@ -28,28 +41,69 @@ class Session:
     config: AudioConfig
     library: Library
     codec: Codec
-    model: Model
+    model: Model  # of a duet, the player
+    conductor: Conductor | None = None
 
     def examine(self) -> Score:
         """How well the unseen songs are told."""
         songs = [song.samples for song in self.library.unseen]
-        scores = [score(self.model, self.codec, song) for song in songs]
+        scores = [self.score(song) for song in songs]
         return Score(*np.average(scores, axis=0, weights=[len(song) for song in songs]).tolist())
 
+    def score(self, samples: np.ndarray) -> Score:
+        """How well a sound is told, each sample from those before it."""
+        guide = None
+        if self.conductor is not None:
+            guide = self.conductor.guiding.listening(self.codec.encode(samples)[:, 0])
+            guide = guide.to(self.model.residual_scale.device)
+        return score(self.model, self.codec, samples, guide)
+
+    def play(
+        self,
+        seed: np.ndarray,
+        n_steps: int,
+        config: PlayConfig,
+        rngs: Sequence[int] | None = None,
+    ) -> list[np.ndarray]:
+        """Play on from a seed of the codec's numbers, as many candidates as ``config`` asks for."""
+        rngs = range(config.rng, config.rng + config.count) if rngs is None else rngs
+        if self.conductor is None:
+            return play(
+                self.model, seed, n_steps, config.temperature, rngs, precision=config.precision
+            )
+        numbers = whole_blocks(seed[::-1, 0])[::-1]  # the oldest are left out
+        guide = self.conductor.write(numbers, n_steps, config.temperature, rngs)
+        # a number more: the guide reaches to the first sample that is played
+        heard = self.conductor.guiding.listening(np.append(numbers, np.float32(0)))
+        return play(
+            self.model,
+            np.concatenate((self.codec.start(), numbers[:, None])),
+            n_steps,
+            player_temperature(config.temperature),
+            rngs,
+            precision=config.precision,
+            heard_guide=heard,
+            guide=guide,
+        )
+
     def codec_tensors(self) -> dict[str, Tensor]:
-        """The codec for a checkpoint."""
-        return {CODEC + name: torch.from_numpy(a) for name, a in self.codec.arrays().items()}
+        """The codecs for a checkpoint."""
+        arrays = self.codec.arrays()
+        if self.conductor is not None:
+            arrays |= self.conductor.arrays()
+        return {CODEC + name: torch.from_numpy(np.asarray(a)) for name, a in arrays.items()}
 
 
 def read_library(config: AudioConfig) -> Library:
     """The songs that a config names."""
     sound = config.sound
+    least = {"duet": SHORTEST_SONG, "frames": sound.frame_samples, "stack": 2}
     return load_library(
         config.data.data,
         config.data.songs,
         config.data.duration_s,
         config.data.valid_fraction,
-        min_samples=sound.frame_samples if sound.representation == "fft" else 2,
+        min_samples=least[sound.model],
     )
 
 
@@ -62,11 +116,15 @@ def new_session(config: AudioConfig, library: Library) -> Session:
     model = _empty_model(config, codec)
     if isinstance(codec, WaveCodec):
         model.stay_within(*codec.scaled(np.array([-1.0, 1.0])))
-    order = config.sound.predictor_order
-    if order:
+    session = _placed(Session(config, library, codec, model))
+    if config.sound.predictor_order:
         numbers = [codec.encode(song)[:, 0] for song in songs]
-        model.stand_on(*fit_linear_prediction(numbers, order))
-    return _placed(Session(config, library, codec, model))
+        if model.guided:
+            session.conductor = Conductor.begin(config, numbers)
+            measure_reach(model, session.conductor.guiding, numbers)
+            return _placed(session)
+        model.stand_on(*fit_linear_prediction(numbers, config.sound.predictor_order))
+    return session
 
 
 def restored_session(
@@ -83,10 +141,15 @@ def restored_session(
         model = _empty_model(config, codec)
         weights = {n[6:]: t for n, t in tensors.items() if n.startswith("model.")}
         model.load_state_dict(weights)
-    except (RunError, RuntimeError) as error:
+        session = Session(config, library, codec, model)
+        if model.guided:
+            own = CONDUCTOR + "."
+            weights = {n.removeprefix(own): t for n, t in tensors.items() if n.startswith(own)}
+            session.conductor = Conductor.restore(config, arrays, weights)
+    except (RunError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()  # torch's first line names but the class
         raise RunError(f"{path}: does not fit {run.folder / 'config.json'} ({reason})") from None
-    return _placed(Session(config, library, codec, model)), tensors, facts
+    return _placed(session), tensors, facts
 
 
 def _codec_settings(config: AudioConfig) -> tuple[str, str, str, int]:
@@ -105,6 +168,7 @@ def _empty_model(config: AudioConfig, codec: Codec) -> Model:
         n_features=codec.n_features,
         n_codes=codec.n_codes,
         predictor_order=config.sound.predictor_order,
+        n_conditions=N_CONDITIONS if config.sound.model == "duet" else 0,
     )
 
 
@@ -125,8 +189,10 @@ def _placed(session: Session) -> Session:
     """Put the model where the config says it runs."""
     machine = session.config.machine
     device = choose_device(machine)
-    session.model.to(device)
-    session.model.engine = choose_engine(machine, device)
+    models = [session.model] + ([session.conductor.model] if session.conductor else [])
+    for model in models:
+        model.to(device)
+        model.engine = choose_engine(machine, device)
     require_precision(session.model, session.config.play.precision)
     return session
 

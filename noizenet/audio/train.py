@@ -13,6 +13,8 @@ import numpy as np
 
 from noizenet import views
 from noizenet.audio.config import AudioConfig
+from noizenet.audio.duet import player_lessons
+from noizenet.audio.excerpts import Excerpts
 from noizenet.audio.playing import Stage, keep_picture, play_and_judge
 from noizenet.audio.session import (
     Session,
@@ -24,11 +26,11 @@ from noizenet.audio.session import (
 from noizenet.config import differences, from_dict, to_dict
 from noizenet.errors import ParameterError
 from noizenet.learner.batches import WINDOW_BATCH, WINDOW_SAMPLES, OneShot, Windows
-from noizenet.learner.fit import Stop, Trainer
-from noizenet.learner.generate import play
+from noizenet.learner.fit import HEARD_PART, Part, Stop, Trainer
 from noizenet.learner.machine import chunk_steps, history_bytes_per_step, seconds_per_step
 from noizenet.runs import Run, load_checkpoint
 from noizenet.sound.library import Library
+from noizenet.sound.spectra import HOP_SAMPLES
 from noizenet.units import samples_to_seconds
 
 # What a resumed run may change: how long it goes on, where it runs, and what it plays.
@@ -79,7 +81,8 @@ def _begin(config: AudioConfig, name: str | None, stop: Stop) -> Begun:
     run = Run.create(name, with_absolute_paths(config))
     try:
         trainer = _trainer(session, run, batches, stop)
-        _announce(run, session, trainer, [*library.notes, *notes])
+        step_s = _announce(run, session, trainer, [*library.notes, *notes])
+        trainer.hear = Excerpts(run, session, stage, step_s)
         run.add_config()
         run.save(trainer.tensors(), asdict(trainer.progress), best=False)
     except BaseException:
@@ -99,7 +102,9 @@ def _go_on(config: AudioConfig, name: str | None, stop: Stop) -> Begun:
     run.go_on(with_absolute_paths(config), facts["progress"]["step"])
     trainer = _trainer(session, run, batches, stop)
     trainer.restore(tensors, facts["progress"])
-    _announce(run, session, trainer, [*library.notes, *notes])
+    step_s = _announce(run, session, trainer, [*library.notes, *notes])
+    trainer.hear = excerpts = Excerpts(run, session, stage, step_s)
+    excerpts.go_on_after(trainer.progress.elapsed_s)
     run.add_config()
     return run, trainer, session, stage
 
@@ -134,11 +139,17 @@ def _batches(session: Session) -> tuple[OneShot | Windows, list[str]]:
     fit, start = config.fit, codec.start()
     device = session.model.residual_scale.device
     songs = [codec.encode(song.samples) for song in session.library.train]
+    guides = None
     if fit.training == "one-shot":
+        if session.conductor is not None:
+            songs, guides = player_lessons(session.conductor.guiding, songs)
         order, epochs, together = fit.song_order, fit.epochs, fit.songs_per_step
-        return OneShot(songs, start, config.play.rng, order, epochs, together, device), []
+        rng = config.play.rng
+        return OneShot(songs, start, rng, order, epochs, together, device, guides), []
 
     window_steps = max(2, (fit.window_samples or WINDOW_SAMPLES) // codec.hop_samples)
+    if session.conductor is not None:
+        window_steps = max(1, window_steps // HOP_SAMPLES) * HOP_SAMPLES
 
     def seconds(steps: int) -> float:
         return samples_to_seconds(steps * codec.hop_samples)
@@ -152,18 +163,31 @@ def _batches(session: Session) -> tuple[OneShot | Windows, list[str]]:
                 f"{session.library.train[index].name}: {seconds(len(numbers)):.3f} s is shorter "
                 f"than the window; padded with silence to {seconds(window_steps):.3f} s"
             )
+    if session.conductor is not None:
+        songs, guides = player_lessons(session.conductor.guiding, songs)
     n_steps = sum(len(numbers) for numbers in songs)
     batch = fit.batch or min(WINDOW_BATCH, n_steps // window_steps)
     if not fit.batch and batch < WINDOW_BATCH:
         notes.append(f"the songs fill only {batch} of {WINDOW_BATCH} windows side by side")
-    windows = Windows(songs, start, window_steps, batch, device)
+    windows = Windows(songs, start, window_steps, batch, device, guides)
     if n_left := n_steps - windows.numbers_per_epoch:
         notes.append(f"the last {seconds(n_left):.2f} s do not fill {batch} windows: left out")
     return windows, notes
 
 
-def _trainer(session: Session, run: Run, batches: OneShot | Windows, stop: Stop) -> Trainer:
+def _parts(session: Session, batches: OneShot | Windows) -> list[Part]:
+    """The networks of the run, in the order in which they learn."""
     config, model = session.config, session.model
+    kept = chunk_steps(model, config.machine, batches.longest_steps, batches.batch)
+    parts = [Part(HEARD_PART, model, batches, config.fit.lr, kept)]
+    if session.conductor is not None:
+        songs = [session.codec.encode(song.samples)[:, 0] for song in session.library.train]
+        parts.insert(0, session.conductor.lessons(config, songs))
+    return parts
+
+
+def _trainer(session: Session, run: Run, batches: OneShot | Windows, stop: Stop) -> Trainer:
+    config = session.config
     run.unit = "sample" if config.sound.representation == "waveform" else "frame"
     run.extra = session.codec_tensors()
 
@@ -172,27 +196,39 @@ def _trainer(session: Session, run: Run, batches: OneShot | Windows, stop: Stop)
         run.add_valid_loss(trainer.progress.step, loss)
         return bits
 
-    chunk = chunk_steps(model, config.machine, batches.longest_steps, batches.batch)
     examined = validate if session.library.unseen else None
-    rng = config.play.rng
     # validate, called later, asks the trainer for its step
-    trainer = Trainer(model, batches, config.fit, run, rng, chunk, examined, stop)
+    trainer = Trainer(_parts(session, batches), config.fit, run, config.play.rng, examined, stop)
     return trainer
 
 
-def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) -> None:
-    """Say what is going to happen, how long it takes and how much memory it needs."""
-    config, model, batches = session.config, session.model, trainer.batches
+def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) -> float:
+    """Say what is going to happen, how long it takes and how much memory it needs.
+
+    Returns
+    -------
+    Seconds for a training step of one number.
+    """
+    config, model, heard = session.config, session.model, trainer.parts[-1]
+    batches = heard.batches
     fit, sound, sizes = config.fit, config.play, config.model
     _announce_library(run, session.library, notes)
     if model.engine == "numba":
         run.say("kernels    compiling (once; later runs load them)")
-        play(model, session.codec.start(), n_steps=1, temperature=1.0, rngs=[0])
+        session.play(np.repeat(session.codec.start(), 1024, 0), 1, sound, rngs=[0])
     step_s = seconds_per_step(model, batches.batch, batches.longest_steps)
     epoch_s = step_s * batches.numbers_per_epoch / batches.batch
     prediction = f" over a linear prediction of {n}" if (n := model.predictor_order) else ""
+    role = ""
+    if session.conductor is not None:
+        role = "player "
+        run.say(
+            f"network    conductor lstm {config.conductor.conductor_hidden}, a vocabulary of "
+            f"{session.conductor.codec.n_codes} spectra"
+        )
     run.say(
-        f"network    {sizes.cell} {sizes.hidden} × {sizes.layers}{prediction}, {config.sound.loss}"
+        f"{'network' if not role else '':10} {role}{sizes.cell} {sizes.hidden} × {sizes.layers}"
+        f"{prediction}, {config.sound.loss}"
     )
     device = model.residual_scale.device
     run.say(f"           {model.n_parameters():,} parameters, {model.engine} on {device}")
@@ -200,7 +236,7 @@ def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) ->
         f"training   {fit.training}, {fit.optimizer}: {batches.numbers_per_epoch:,} {run.unit}s "
         f"an epoch, about {duration(epoch_s)}"
     )
-    memory = history_bytes_per_step(model) * batches.batch * trainer.chunk_steps
+    memory = history_bytes_per_step(model) * batches.batch * heard.kept_steps
     share_left = 1 - trainer.share_done()
     expected_s = min(epoch_s * (fit.epochs or math.inf), fit.budget_s) * share_left
     least_s = epoch_s / batches.steps_per_epoch  # a step that was begun is ended
@@ -219,6 +255,7 @@ def _announce(run: Run, session: Session, trainer: Trainer, notes: list[str]) ->
     run.say(
         f"then       plays {sound.generate_seconds:g} s from seed {sound.seed}, into {run.folder}"
     )
+    return step_s
 
 
 def _announce_library(run: Run, library: Library, notes: list[str]) -> None:
@@ -242,7 +279,7 @@ def _learned(run: Run, trainer: Trainer) -> dict[str, float]:
     if math.isfinite(progress.best_valid_bits):
         results["best_valid_bits_per_sample"] = progress.best_valid_bits
         run.say(f"           unseen songs: {progress.best_valid_bits:.3f} bits per sample at best")
-    steps, train, valid = learning(run.metrics(), trainer.batches.steps_per_epoch)
+    steps, train, valid = learning(run.metrics(), trainer.parts[-1].batches.steps_per_epoch)
     if steps:
         loss = run.config.sound.loss
         unit = f"nats per {run.unit}" if loss in ("mixture", "mulaw") else loss
@@ -259,8 +296,11 @@ def learning(
     An epoch's mean stands at its end, for its songs differ more than its steps. An epoch that was
     stopped counts only when it is the only one. What was not measured is NaN.
     """
-    train = {line["step"]: line["loss"] for line in metrics if "loss" in line}
-    valid = {line["step"]: line["valid_loss"] for line in metrics if "valid_loss" in line}
+    heard = [line for line in metrics if line.get("part", HEARD_PART) == HEARD_PART]
+    # another part of the run may have come before
+    before = min((line["step"] for line in heard if "loss" in line), default=1) - 1
+    train = {line["step"] - before: line["loss"] for line in heard if "loss" in line}
+    valid = {line["step"] - before: line["valid_loss"] for line in heard if "valid_loss" in line}
     epochs: dict[int, list[float]] = {}
     for step, loss in train.items():
         epochs.setdefault((step - 1) // steps_per_epoch, []).append(loss)
@@ -269,7 +309,7 @@ def learning(
         epoch + len(losses) / steps_per_epoch: sum(losses) / len(losses)
         for epoch, losses in (whole or epochs).items()
     }
-    valid_at = {step / steps_per_epoch: loss for step, loss in valid.items() if step}
+    valid_at = {step / steps_per_epoch: loss for step, loss in valid.items() if step > 0}
     steps = sorted(train_at | valid_at)
     train_curve, valid_curve = (
         [curve.get(step, math.nan) for step in steps] for curve in (train_at, valid_at)

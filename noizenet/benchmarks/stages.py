@@ -1,4 +1,4 @@
-"""What a run goes through before its first step, timed: a program that prints it as JSON.
+"""What a stack goes through before its first step, timed: a program that prints it as JSON.
 
 Everything is imported inside, for that is most of what a start takes.
 """
@@ -7,7 +7,7 @@ import json
 import time
 
 ORDER = 1024  # of the linear prediction
-HIDDEN, N_MIXTURES, N_SONGS, SONG_S, FRAME_SAMPLES = 48, 4, 5, 20.0, 1024  # as by default
+HIDDEN, N_MIXTURES, N_SONGS, SONG_S, FRAME_SAMPLES = 48, 4, 5, 20.0, 1024  # its defaults
 
 
 def stages() -> list[tuple[str, float]]:

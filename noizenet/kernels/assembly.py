@@ -5,6 +5,9 @@ weights in another, and each is known by where it begins. Numba counts the refer
 with locked instructions; with an array for each part of each layer, those took a third of the
 loop's time.
 
+What a sequence is conditioned on holds for a block of samples, so what it adds to the gates of the
+first layer becomes part of what they start from, once a block.
+
 A worker of a team (:mod:`noizenet.kernels.team`) has a layout of its own: all there is of the
 states, but gates and weights of its own units only.
 """
@@ -45,10 +48,12 @@ class Network(NamedTuple):
     scale: float  # of a value's logistic
     scale_floor: float  # of a mixture's
     embedding: np.ndarray | None  # (n_codes, D) of a model of codes
-    prediction: np.ndarray  # (P,) oldest sample's coefficient first
-    unit: float  # residual scale of the linear prediction
     lowest: float  # bounds of what is played
     highest: float
+    reach: float = np.inf  # of what is drawn around a linear prediction, in its units
+    overshoot: float = np.inf  # how many times as loud as its guide it may be, undamped
+    feature_limit: float = np.inf  # of a sample and its prediction as the network reads them
+    error_limit: float = np.inf  # of how wrong the last prediction was, as it reads that
 
 
 class Place(NamedTuple):
@@ -120,6 +125,8 @@ class Assembly:
     ----------
     precision : one of PRECISIONS
     units : of every layer, those to advance; all by default
+    n_conditions : the last inputs of the first layer, which seldom change
+    condition_rows : ``rows``, or 1 when all sequences share their conditions
 
     Attributes
     ----------
@@ -129,6 +136,7 @@ class Assembly:
     h_of : where each layer's h is in the memory, and after it the layer's input
     map : where the loop finds what it needs
     products : (n,) of PRODUCT, in the order of a step
+    turns : (1,) of PRODUCT, to be made when the conditions at its ``x_at`` have changed; else (0,)
     head : what the outputs mean
     """
 
@@ -138,6 +146,8 @@ class Assembly:
         rows: int,
         precision: str = "float32",
         units: slice | None = None,
+        n_conditions: int = 0,
+        condition_rows: int = 1,
     ):
         self._rows = rows
         self._kind = CELLS[network.cell]
@@ -146,7 +156,8 @@ class Assembly:
         self._n_units = self._units.stop - self._units.start
         self._narrow = precision == "int8"
         self._memory, self._weights = _Parts(np.float32), _Parts(np.float32)
-        self._integers, self._products = _Parts(np.int8), []
+        self._integers, self._products, self._turns = _Parts(np.int8), [], []
+        self._n_conditions, self._condition_rows = n_conditions, condition_rows
 
         h_step = padded(self._n_hidden + max(FEATURES, self._n_hidden), np.float32)
         self.h_of = [
@@ -172,6 +183,7 @@ class Assembly:
             h_step, gates, outputs, codes_at, first_unit=self._units.start, n_units=self._n_units
         )
         self.products = np.array(self._products, PRODUCT)
+        self.turns = np.array(self._turns, PRODUCT)
 
     def _layer(self, layer: Layer, h: Place, gates: Place, above: Place | None, embedding) -> int:
         """Lay out a recurrent layer; where the gates of each code are, with an ``embedding``."""
@@ -179,10 +191,14 @@ class Assembly:
         sizes = Sizes(self._rows, 1, layer.w_ih.shape[1], n_hidden)
         weights = augmented(self._kind, sizes, *layer)
         weights = weights[rows_of(self._kind, n_hidden, self._units)]
-        matrix, bias = weights[:, :-1], weights[None, :, -1]
+        n_conditions = self._n_conditions if h.at == 0 else 0
+        matrix, conditions, bias = np.split(weights, [-1 - n_conditions, -1], axis=1)
+        bias = bias.T
         codes_at = NOWHERE
         if embedding is None:
             start = Place(self._memory.add(_with_room(bias, gates.step)), 0)
+            if n_conditions:
+                start = self._conditioned(conditions, start, gates.step)
         else:
             # Codes are all the inputs there are: what each adds to the gates is known beforehand.
             for_codes = bias + embedding @ matrix[:, n_hidden:].T
@@ -193,18 +209,30 @@ class Assembly:
         reached = self._kind.n_recurrent * self._n_units
         n_below = 0 if h.at == 0 else n_hidden  # inputs that are a state, too
         if self._kind.number == cells.GRU and embedding is None:
-            self._multiply(matrix[:reached], n_hidden + n_below, h, start, gates)
-            self._multiply(
-                matrix[reached:, n_hidden:],
-                n_below,
-                h.after(n_hidden),
-                start.after(reached),
-                gates.after(reached),
-                completes,
-            )
+            made = [
+                self._product(matrix[:reached], n_hidden + n_below, h, start, gates),
+                self._product(
+                    matrix[reached:, n_hidden:],
+                    n_below,
+                    h.after(n_hidden),
+                    start.after(reached),
+                    gates.after(reached),
+                    completes,
+                ),
+            ]
         else:
-            self._multiply(matrix[:reached], n_hidden + n_below, h, start, gates, completes)
+            made = [self._product(matrix[:reached], n_hidden + n_below, h, start, gates, completes)]
+        self._products += made
         return codes_at
+
+    def _conditioned(self, matrix: np.ndarray, bias: Place, gates_step: int) -> Place:
+        """Lay out what turns the bias into what the first layer's gates start from; where."""
+        rows = self._condition_rows
+        x_step = padded(self._n_conditions, np.float32)
+        x = Place(self._memory.add(np.zeros(rows * x_step)), x_step)
+        start = Place(self._memory.add(np.zeros(rows * gates_step)), gates_step if rows > 1 else 0)
+        self._turns.append(self._product(matrix, 0, x, bias, start, at_once=1))
+        return start
 
     def _head(self, network: Network, h: Place) -> Place:
         """Lay out the head as draws are made from it; where its outputs are."""
@@ -214,15 +242,24 @@ class Assembly:
         matrix = np.zeros((n_outputs, self._n_hidden), np.float32)
         matrix[places] = network.head_weight
         outputs = Place(self._memory.add(np.tile(bias, self._rows)), len(bias))
-        self._multiply(matrix, 0, h, Place(self._memory.add(bias), 0), outputs)
+        self._products.append(
+            self._product(matrix, 0, h, Place(self._memory.add(bias), 0), outputs)
+        )
         scales = np.float32(network.scale), np.float32(network.scale_floor)
         self.head = draws.Head(network.head_kind, n_choices, n_outputs, *scales)
         return outputs
 
-    def _multiply(
-        self, matrix, n_states, x: Place, start: Place, y: Place, completes=(NOWHERE, NOWHERE)
-    ) -> None:
-        """Add the product ``y = start + x @ matrix.T`` to a step.
+    def _product(
+        self,
+        matrix: np.ndarray,
+        n_states: int,
+        x: Place,
+        start: Place,
+        y: Place,
+        completes: tuple[int, int] = (NOWHERE, NOWHERE),
+        at_once: int | None = None,
+    ) -> tuple[int, ...]:
+        """Lay out the product ``y = start + x @ matrix.T``, as one of PRODUCT.
 
         The first ``n_states`` of the inputs lie in [-1, 1].
 
@@ -231,7 +268,8 @@ class Assembly:
         several it is not; those are taken one sequence at a time.
         """
         matrix = np.ascontiguousarray(matrix.T)
-        at_once = 1 if pack(matrix, 1, 1).narrow < MIN_SUMS else self._rows
+        if at_once is None:
+            at_once = 1 if pack(matrix, 1, 1).narrow < MIN_SUMS else self._rows
         n_narrow = n_states if self._narrow else 0
         panels = pack(matrix[n_narrow:], 1, at_once)
         where = (self._weights.add(panels.data), panels.n_inputs)
@@ -240,7 +278,7 @@ class Assembly:
         if n_narrow:
             integers, units = pack_narrow(matrix[:n_narrow], at_once)
             narrow = (n_narrow, self._integers.add(integers.data), self._weights.add(units))
-        self._products.append((*where, *shape, *narrow, at_once, *x, *start, *y, *completes))
+        return (*where, *shape, *narrow, at_once, *x, *start, *y, *completes)
 
 
 class _Parts:

@@ -1,9 +1,10 @@
 """The whole sampler as one compiled loop: network, head, draw, and back into the network.
 
 Letters: R sequences side by side (they share the reading of the weights), n steps, H hidden units,
-P past samples of the linear prediction. What is played are samples or codes; random numbers come
-from outside, so every engine draws the same. The plain twin of this loop is
-:func:`noizenet.learner.generate.play_plainly`.
+N blocks of a guide, P past samples of its linear prediction, C conditions. What is played are
+samples or codes; random numbers come from outside, so every engine draws the same. What a drawn
+number means, the guide says (:mod:`noizenet.kernels.guide`). The plain twin of this loop is
+:func:`noizenet.kernels.reference.play`.
 
 Every sum is added up in the same order however many sequences are played and however long the
 blocks are: a sequence is the same to the bit whatever is played beside it.
@@ -18,9 +19,10 @@ from numba.extending import overload, register_jitable
 
 from noizenet.kernels import cells, draws
 from noizenet.kernels.assembly import NOWHERE, Assembly, Network
+from noizenet.kernels.guide import Guide, Limits, course_of, hear, turn_to
 from noizenet.kernels.narrow import add_narrow, round_inputs
 from noizenet.kernels.panels import aligned_zeros
-from noizenet.kernels.prediction import predict
+from noizenet.kernels.prediction import block_at, predict_known
 from noizenet.kernels.recurrent import CELLS
 from noizenet.kernels.team import APART, Team, meet, own_units
 from noizenet.kernels.vector import accumulate, lanes_of
@@ -30,15 +32,6 @@ SHORTEST_BLOCK, LONGEST_BLOCK = 64, 4096  # steps
 LEAST_TEMPERATURE = 1e-30  # a smaller one has no inverse in float32
 
 
-class Axis(NamedTuple):
-    """From the head's axis to samples."""
-
-    prediction: np.ndarray  # (P,) oldest sample's coefficient first
-    unit: np.float32  # residual scale of the linear prediction
-    lowest: np.float32  # bounds of what is played
-    highest: np.float32
-
-
 class Carried(NamedTuple):
     """What goes from step to step beside the memory."""
 
@@ -46,6 +39,7 @@ class Carried(NamedTuple):
     base: np.ndarray  # (R,) the linear prediction of the next sample
     running: np.ndarray  # (R,) 1 until something is not finite
     n_finite: np.ndarray  # (R,) numbers played until then
+    prediction: np.ndarray  # (R, P) flat, of the block at hand
 
 
 class Share(NamedTuple):
@@ -61,28 +55,15 @@ ALONE = Share(0, 1, np.zeros(APART, np.int64), np.zeros(0, np.float32))
 
 
 @njit
-def _bounded(number, axis):
-    """Within the bounds; NaN stays NaN."""
-    if number < axis.lowest:
-        return axis.lowest
-    return axis.highest if number > axis.highest else number
-
-
-@njit(error_model="numpy")
-def _hear(axis, residual, base, r, heard, heard_at, memory, x_at):
-    """The sample that a number on the head's axis stands for; its features go to ``x_at``."""
-    n_past = len(axis.prediction)
-    if n_past == 0:
-        sample = _bounded(residual, axis)
-    else:
-        before = base[r]
-        sample = _bounded(before + axis.unit * residual, axis)
-        heard[heard_at + n_past] = sample
-        base[r] = predict(axis.prediction, heard, heard_at + 1)
-        memory[x_at + 1] = base[r]
-        memory[x_at + 2] = (sample - before) / axis.unit
-    memory[x_at] = sample
-    return sample
+def _turn(weights, turns, memory, course, block):
+    """Put the conditions of a block into what the first layer's gates start from."""
+    for i in range(len(turns)):
+        turn = turns[i]
+        for r in range(course.condition_rows):
+            source = (r * course.row_blocks + block) * course.n_conditions
+            x_at = turn.x_at + r * turn.x_step
+            cells.copy(course.conditions, source, memory, x_at, course.n_conditions)
+            _multiply(weights, turn, memory, r, False)
 
 
 def _multiply(weights, product, memory, r, back):
@@ -177,10 +158,10 @@ def _take_step(cell, n_hidden, memory, weights, products, where, share, c, rows,
 
 @njit(cache=True, nogil=True)
 def play_block(
-    cell, n_hidden, memory, weights, products, where, share, head, axis, carried, heard,
-    choices, noises, temperature, sharpness, played,
+    cell, n_hidden, memory, weights, products, turns, where, share, head, course, limits, carried,
+    heard, first, choices, noises, temperature, sharpness, played,
 ):  # fmt: skip
-    """Play ``n`` steps of R sequences.
+    """Play ``n`` steps of R sequences, the first of which is step ``first`` of the guide.
 
     ``choices`` and ``noises`` (R, n) are the uniform and the logistic random numbers, ``sharpness``
     is 1 / temperature. ``heard`` (R, P + n), flat, begins with the past; ``played`` (R, n) receives
@@ -190,10 +171,25 @@ def play_block(
     the recurrent products.
     """
     rows, n = played.shape
-    heard_step = len(axis.prediction) + n
+    n_past, heard_step = course.n_past, course.n_past + n
     scratch = draws.scratch_for(head)
+    upcoming, turned = block_at(first, course.hop, course.n_blocks), NOWHERE
     for t in range(n):
+        now, upcoming = upcoming, block_at(first + t + 1, course.hop, course.n_blocks)
+        if upcoming != turned:
+            _turn(weights, turns, memory, course, upcoming)
+            turned = upcoming
         for r in range(rows):
+            number_of, heard_at = r * course.row_blocks, r * heard_step + t
+            if upcoming != now:
+                turn_to(
+                    course, limits, number_of + upcoming, heard, heard_at,
+                    carried.prediction, r * n_past,
+                )  # fmt: skip
+            # before the draw, which is a long chain of operations that this one runs beside
+            known = predict_known(
+                carried.prediction, r * n_past, n_past - 1, heard, heard_at + 1
+            )  # fmt: skip
             outputs_at = where.outputs.at + r * where.outputs.step
             number = draws.draw(
                 head, memory, outputs_at, choices[r, t], noises[r, t], temperature, sharpness,
@@ -204,8 +200,10 @@ def play_block(
                 gates_at = where.gates.at + r * where.gates.step
                 cells.copy(memory, start_at, memory, gates_at, where.gates.step)
             else:
-                number = _hear(
-                    axis, number, carried.base, r, heard, r * heard_step + t,
+                newest_weight = carried.prediction[(r + 1) * n_past - 1] if n_past else number
+                number = hear(
+                    course, limits, number, known, newest_weight, carried.base, r, number_of + now,
+                    number_of + upcoming, heard, heard_at + n_past,
                     memory, r * where.h_step + n_hidden,
                 )  # fmt: skip
             played[r, t] = number
@@ -224,35 +222,54 @@ class Player:
     Parameters
     ----------
     network : what plays
+    guide : what it follows, from the first number to play on
     outputs : (R, n_outputs) what the head says of the first number to play
-    base : (R,) the linear prediction of it
+    base : (R,) the linear prediction of it, by the guide's first block
     past : (R, P) the latest samples, newest last
     states : (L, S, R, H) of each layer h and, of an LSTM, c
     precision : of the recurrent weights, one of ``assembly.PRECISIONS``
     units : of every layer, those that this player advances; all by default
+
+    Raises
+    ------
+    ValueError
+        A guide that does not fit.
     """
 
     def __init__(
-        self, network: Network, outputs, base, past, states, precision="float32", units=None
+        self,
+        network: Network,
+        guide: Guide,
+        outputs,
+        base,
+        past,
+        states,
+        precision="float32",
+        units=None,
     ):
         self.rows = len(outputs)
-        self.assembly = Assembly(network, self.rows, precision, units)
+        self._course = course_of(guide, network, self.rows)
+        self.assembly = Assembly(
+            network,
+            self.rows,
+            precision,
+            units,
+            self._course.n_conditions,
+            self._course.condition_rows,
+        )
         self._share = ALONE
         self._cell = CELLS[network.cell].number
         self._n_hidden = states.shape[-1]
-        self._axis = Axis(
-            np.ascontiguousarray(network.prediction),
-            np.float32(network.unit),
-            np.float32(network.lowest),
-            np.float32(network.highest),
-        )
+        self._limits = Limits(*(np.float32(getattr(network, name)) for name in Limits._fields))
         self._carried = Carried(
             c=aligned_zeros(self.assembly.map.gates.at, np.float32),
             base=np.array(base, np.float32),
             running=np.ones(self.rows, np.int64),
             n_finite=np.zeros(self.rows, np.int64),
+            prediction=_first_prediction(guide, self.rows),
         )
         self._past = np.array(past, np.float32)
+        self._n_played = 0
         memory = self.assembly.memory
         for h, state in zip(self.assembly.h_of, states, strict=True):
             for kept, part in zip((memory, self._carried.c), state, strict=False):
@@ -287,25 +304,43 @@ class Player:
         heard = np.concatenate((self._past, np.zeros_like(played)), 1)
         known = self.assembly
         play_block(
-            self._cell, self._n_hidden, known.memory, known.weights, known.products, known.map,
-            self._share, known.head, self._axis, self._carried, heard.reshape(-1),
+            self._cell, self._n_hidden, known.memory, known.weights, known.products, known.turns,
+            known.map, self._share, known.head, self._course, self._limits, self._carried,
+            heard.reshape(-1), self._n_played,
             np.ascontiguousarray(uniforms[:, :, 0]),
             draws.logistic_quantiles(np.ascontiguousarray(uniforms[:, :, -1])),
             np.float32(temperature), np.float32(1 / max(temperature, LEAST_TEMPERATURE)), played,
         )  # fmt: skip
         self._past = heard[:, n_steps:]
+        self._n_played += n_steps
         return played
+
+
+def _first_prediction(guide: Guide, rows: int) -> np.ndarray:
+    """Of the first block, for each sequence, flat and with room for a vector beyond."""
+    first = np.asarray(guide.prediction[:, 0], np.float32)
+    flat = aligned_zeros(rows * first.shape[1], np.float32)
+    flat[: rows * first.shape[1]].reshape(rows, -1)[:] = first
+    return flat
 
 
 class Ensemble:
     """A :class:`Player` for large networks, whose every step is shared by a team."""
 
     def __init__(
-        self, team: Team, network: Network, outputs, base, past, states, precision="float32"
+        self,
+        team: Team,
+        network: Network,
+        guide: Guide,
+        outputs,
+        base,
+        past,
+        states,
+        precision="float32",
     ):
         self._team = team
         self._players = [
-            Player(network, outputs, base, past, states, precision, units)
+            Player(network, guide, outputs, base, past, states, precision, units)
             for units in own_units(states.shape[-1], team.n_workers)
         ]
         board = np.zeros(2 * self._players[0].assembly.map.gates.at, np.float32)

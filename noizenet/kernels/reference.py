@@ -1,11 +1,13 @@
 """The plain twins of the fast kernels: slow, short, and what the fast ones must equal.
 
-Same arguments and results as ``recurrent.forward``, ``recurrent.step`` and
-``recurrent.backward``, one step at a time in numpy. Gates come in torch's order: i, f, g, o of an
-LSTM and r, z, n of a GRU.
+Same arguments and results as ``recurrent.forward``, ``recurrent.step``, ``recurrent.backward``,
+``prediction.predict_blocks`` and ``levinson.levinson``, and :func:`play` as a ``play.Player``; one
+step at a time in numpy. Gates come in torch's order: i, f, g, o of an LSTM and r, z, n of a GRU.
 """
 
 import numpy as np
+
+from noizenet.kernels import draws
 
 
 def _sigmoid(x):
@@ -93,3 +95,99 @@ def backward(
         ):
             total += term
     return dx if need_dx else None, *(total.astype(x.dtype) for total in sums), d_h, d_c
+
+
+def predict_blocks(coefficients, heard, hop, first=0):
+    """Linear predictions (B, T) of the sample after each one read, block by block."""
+    n_blocks, n_past = coefficients.shape[1:]
+    columns = []
+    for t in range(heard.shape[1] - n_past):
+        block = min((first + t) // hop, n_blocks - 1)
+        columns.append((heard[:, t + 1 : t + 1 + n_past] * coefficients[:, block]).sum(1))
+    return np.stack(columns, 1) if columns else heard[:, :0]
+
+
+def levinson(autocorrelation, noise_share=1e-9, bandwidth=0.9999):
+    """Stable linear predictions, oldest sample's coefficient first, and their errors."""
+    coefficients, errors = [], []
+    for lags in np.array(autocorrelation, np.float64):
+        order = len(lags) - 1
+        if not (np.isfinite(lags).all() and lags[0] > 0):
+            lags[:] = 0
+        noise = noise_share * lags[0] + 1e-10
+        lags[0] += noise
+        a, error = np.zeros(order + 1), lags[0]  # a[j] of lag j
+        for m in range(1, order + 1):
+            k = (lags[m] - a[1:m] @ lags[1:m][::-1]) / error
+            if not (1 - k * k) * error >= noise / 2:
+                break
+            a[1:m] -= k * a[1:m][::-1]
+            a[m] = k
+            error *= 1 - k * k
+        coefficients.append((a * bandwidth ** np.arange(order + 1))[:0:-1])
+        errors.append(error)
+    return np.array(coefficients, np.float32), np.array(errors)
+
+
+def _draw(network, outputs, uniforms, temperature):
+    """A number (R,) on the head's axis, or a code, from what the head says (R, n_outputs)."""
+    choice, noise = uniforms[:, 0], np.log(uniforms[:, -1]) - np.log1p(-uniforms[:, -1])
+    if network.head_kind == draws.VALUE:
+        return outputs[:, 0] + temperature * network.scale * noise
+    codes = network.head_kind == draws.CODES
+    log_weights = outputs if codes else np.split(outputs, 3, axis=1)[0]
+    chosen = log_weights.argmax(1)
+    if temperature > 0:
+        weights = np.exp((log_weights - log_weights.max(1, keepdims=True)) / temperature)
+        below = weights.cumsum(1) < choice[:, None] * weights.sum(1, keepdims=True)
+        chosen = below.sum(1).clip(max=log_weights.shape[1] - 1)
+    if codes:
+        return chosen
+    rows = np.arange(len(chosen))
+    mean, raw = (part[rows, chosen] for part in np.split(outputs, 3, axis=1)[1:])
+    return mean + temperature * (network.scale_floor + np.exp(raw)) * noise
+
+
+def play(network, guide, outputs, base, past, states, uniforms, temperature):
+    """What a ``play.Player`` of these plays with ``uniforms`` (R, n, U): (R, n), float64."""
+    prediction, unit, scale, conditions = (np.asarray(part, np.float64) for part in guide[:4])
+    n_blocks, n_past = prediction.shape[1:]
+    heard, states, played = np.array(past, np.float64), [list(state) for state in states], []
+    followed = prediction[:, 0]
+    for t in range(uniforms.shape[1]):
+        now, upcoming = (min(step // guide.hop, n_blocks - 1) for step in (t, t + 1))
+        if n_past and now != upcoming:
+            own = np.sqrt(np.square(heard).mean(1))
+            loud = np.maximum(own / (network.overshoot * scale[:, upcoming]), 1)
+            lags = np.arange(n_past, 0, -1)
+            followed = prediction[:, upcoming] * loud[:, None] ** (-lags / guide.hop)
+        number = _draw(network, outputs, uniforms[:, t].astype(np.float64), temperature)
+        if network.embedding is not None:
+            x = network.embedding[number]
+        else:
+            if n_past:
+                residual = np.clip(number, -network.reach, network.reach)
+                number = base + unit[:, now] * residual
+            number = np.clip(number, network.lowest, network.highest)
+            x = number[:, None]
+        if n_past:
+            heard = np.concatenate((heard, number[:, None]), 1)[:, 1:]
+            following = (heard * followed).sum(1)
+            limit = network.feature_limit
+            features = (
+                np.clip(number / scale[:, upcoming], -limit, limit),
+                np.clip(following / scale[:, upcoming], -limit, limit),
+                np.clip(
+                    (number - base) / unit[:, upcoming], -network.error_limit, network.error_limit
+                ),
+            )
+            x, base = np.stack(features, 1), following
+        held = np.broadcast_to(conditions[:, upcoming], (len(x), conditions.shape[2]))
+        x = np.concatenate((x, held), 1)
+        for layer, state in zip(network.layers, states, strict=True):
+            after = step(network.cell, x, *layer, *state)
+            state[:] = after[: len(state)]
+            x = state[0]
+        outputs = x @ network.head_weight.T + network.head_bias
+        played.append(number)
+    return np.stack(played, 1)

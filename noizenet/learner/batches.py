@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from noizenet.errors import ParameterError
+from noizenet.learner.guide import Guide, joined, side_by_side
 
 WINDOW_SAMPLES = 10_000  # the reference's "1 s or less"
 WINDOW_BATCH = 16
@@ -27,6 +28,7 @@ class Batch:
     epoch: int
     song: int | None  # which song, when the step is one song
     fresh: bool  # begins from silence rather than from the carried state
+    guide: Guide | None = None
 
 
 def shifted(numbers: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +40,7 @@ class OneShot:
     """A step is a whole song, or several side by side; nothing is cut.
 
     Songs of one step that differ in length are padded at the end; the padding weighs nothing and
-    each song weighs the same.
+    each song weighs the same. ``guides`` has what the network follows in each song.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class OneShot:
         epochs: int | None,
         songs_per_step: int = 1,
         device: torch.device | str = "cpu",
+        guides: Sequence[Guide] | None = None,
     ):
+        self._guides = None if guides is None else [guide.to(device) for guide in guides]
         self._pairs = [
             tuple(torch.from_numpy(part).to(device) for part in shifted(song, start))
             for song in songs
@@ -85,6 +89,7 @@ class OneShot:
             epoch=epoch,
             song=songs[0] if len(songs) == 1 else None,
             fresh=True,
+            guide=side_by_side([self._guides[song] for song in songs]) if self._guides else None,
         )
 
 
@@ -92,7 +97,8 @@ class Windows:
     """Truncated training: the songs in a row are cut into B streams, read window by window.
 
     The state is carried along a stream, its gradient is not: what lies further back than a
-    window cannot be learned.
+    window cannot be learned. With ``guides``, one for each song, windows and songs are made of
+    whole blocks.
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class Windows:
         window_steps: int,
         batch: int,
         device: torch.device | str = "cpu",
+        guides: Sequence[Guide] | None = None,
     ):
         inputs, targets = shifted(np.concatenate(songs), start)
         n_windows = len(targets) // (window_steps * batch)
@@ -115,6 +122,11 @@ class Windows:
             torch.from_numpy(part[:kept]).view(batch, -1, *part.shape[1:]).to(device)
             for part in (inputs, targets)
         )
+        self._guide = None
+        if guides is not None:
+            guide = joined(guides).part(0, kept).to(device)
+            streams = (part[0].view(batch, -1, *part.shape[2:]) for part in guide[:4])
+            self._guide = Guide(*streams, guide.hop)
         self._window_steps = window_steps
         self.steps_per_epoch = n_windows
         self.numbers_per_epoch = kept
@@ -125,4 +137,5 @@ class Windows:
         epoch, index = divmod(step, self.steps_per_epoch)
         part = slice(index * self._window_steps, (index + 1) * self._window_steps)
         inputs, targets = (stream[:, part] for stream in self._streams)
-        return Batch(inputs, targets, None, epoch=epoch, song=None, fresh=index == 0)
+        guide = None if self._guide is None else self._guide.part(part.start, part.stop)
+        return Batch(inputs, targets, None, epoch, song=None, fresh=index == 0, guide=guide)

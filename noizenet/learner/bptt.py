@@ -22,8 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from noizenet.learner.guide import Guide
 from noizenet.learner.heads import ValueHead
-from noizenet.learner.model import Model, State
+from noizenet.learner.model import Axis, Model, State
 
 HEAD_BLOCK_NUMBERS = 1 << 17  # outputs of the head at work at once
 CHUNK_STEPS = 1 << 14  # at most; the weights are packed once for each chunk
@@ -42,7 +43,7 @@ class _Heard(NamedTuple):
 
     first: Tensor  # the recurrent state before it
     hidden: Tensor
-    base: Tensor | None
+    axis: Axis | None
     after: State
 
 
@@ -69,6 +70,7 @@ def backpropagate(
     observe_weight: float = 0.0,
     between: Callable[[], None] = lambda: None,
     weights: Tensor | None = None,
+    guide: Guide | None = None,
 ) -> Pass:
     """Add the gradient of the mean loss over ``inputs`` -> ``targets`` to the parameters.
 
@@ -81,33 +83,39 @@ def backpropagate(
     observe_weight : how far a value head's scale moves towards the error seen
     between : called after each chunk; may raise to abandon the pass
     weights : (B, T) of each step's loss, summing to 1; by default all are the same
+    guide : what the sequence follows; its blocks begin where chunks do
     """
     n_steps = inputs.shape[1]
     if weights is None:
         weights = state.recurrent.new_tensor(1 / (inputs.shape[0] * n_steps))
         weights = weights.expand(inputs.shape[:2])
+    if guide is not None:
+        kept_steps = max(guide.hop, kept_steps - kept_steps % guide.hop)
     chunk_steps = min(kept_steps, CHUNK_STEPS)
     starts = range(0, n_steps, chunk_steps)
     parts = [(start, min(start + chunk_steps, n_steps)) for start in starts]
 
+    def hear(index: int, before: State) -> tuple[Tensor, Axis | None, State]:
+        start, stop = parts[index]
+        masks = chunk_masks(model, mask_seed, index)
+        followed = None if guide is None else guide.part(start, stop)
+        return model.hear(inputs[:, start:stop], before, masks, followed)
+
     def run(index: int, before: State) -> _Heard:
         """A chunk with its history."""
-        part = inputs[:, slice(*parts[index])]
         first = before.recurrent.detach().requires_grad_()
-        masks = chunk_masks(model, mask_seed, index)
-        return _Heard(first, *model.hear(part, State(before.past, first), masks))
+        return _Heard(first, *hear(index, before._replace(recurrent=first)))
 
     n_again = chunks_run_again(n_steps, kept_steps)
     before, boundaries, kept = state.detached(), [], []
-    for index, (start, stop) in enumerate(parts):
+    for index in range(len(parts)):
         if index >= n_again:
             kept.append(run(index, before))
             before = kept[-1].after.detached()
         else:
             boundaries.append(before)
             with torch.no_grad():
-                masks = chunk_masks(model, mask_seed, index)
-                before = model.hear(inputs[:, start:stop], before, masks)[2]
+                before = hear(index, before)[2]
         between()
 
     total, last = 0.0, before
@@ -116,7 +124,7 @@ def backpropagate(
     for index, (start, stop) in reversed(list(enumerate(parts))):
         heard = kept.pop() if kept else run(index, boundaries.pop())
         loss, dhidden = _through_head(
-            model, heard.hidden, heard.base, targets[:, start:stop], weights[:, start:stop], errors
+            model, heard.hidden, heard.axis, targets[:, start:stop], weights[:, start:stop], errors
         )
         torch.autograd.backward((heard.hidden, heard.after.recurrent), (dhidden, gradient))
         gradient = heard.first.grad
@@ -131,7 +139,7 @@ def backpropagate(
 def _through_head(
     model: Model,
     hidden: Tensor,
-    base: Tensor | None,
+    axis: Axis | None,
     targets: Tensor,
     weights: Tensor,
     errors: list[Tensor],
@@ -147,7 +155,7 @@ def _through_head(
     for start in range(0, hidden.shape[1], size):
         block = slice(start, start + size)
         part = hidden[:, block].detach().requires_grad_()
-        wanted = model.residual(targets[:, block], None if base is None else base[:, block])
+        wanted = model.residual(targets[:, block], None if axis is None else axis.part(block))
         parameters = model.head(part)
         loss = (model.head.loss(parameters, wanted) * weights[:, block]).sum()
         loss.backward()

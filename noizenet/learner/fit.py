@@ -1,5 +1,8 @@
 """The training loop: one step after the other, until the epochs or the minutes are over.
 
+A run trains one network, or several, part after part: each has its own lessons and its own share
+of the time; optimizer, clipping, annealing, checkpoints and trouble are the same for all.
+
 Everything the loop needs to go on is in :meth:`Trainer.tensors` and :class:`Progress`: ten steps
 equal five, a stop, and five more, bit for bit (as long as the schedule depends on steps; a budget
 of minutes depends on the clock).
@@ -7,7 +10,7 @@ of minutes depends on the clock).
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -32,8 +35,24 @@ WARMUP_STEPS = 5  # Adam's first steps are as long as its learning rate, whateve
 LAST_LR_SHARE = 0.01
 OBSERVE_WEIGHT = 0.2  # a value head's scale follows the error of about five steps
 TROUBLES_IN_A_ROW = 3
+LOSS_SMOOTHING = 0.2
+HEARD_PART = "model"  # the name of the part that is heard
 VALIDATION_TIME_SHARE = 0.1
 CHECKPOINT_EVERY_S = 30.0
+
+
+@dataclass
+class Part:
+    """A network and its lessons."""
+
+    name: str
+    model: Model
+    batches: OneShot | Windows
+    lr: float  # at its highest
+    kept_steps: int  # whose history is kept at once (:mod:`noizenet.learner.bptt`)
+    n_steps: float = math.inf  # training steps, at most
+    time_share: float = 1.0  # of the time that is left when its turn comes, at most
+    enough: float = -math.inf  # a smoothed loss below which it has learned enough
 
 
 @dataclass
@@ -45,6 +64,10 @@ class Progress:
     halvings: int = 0  # of the learning rate, after trouble
     troubles: int = 0  # non-finite steps in a row
     best_valid_bits: float = math.inf
+    part: int = 0  # the one whose turn it is
+    part_began: int = 0  # at which step
+    part_began_s: float = 0.0
+    part_loss: float = math.inf  # smoothed
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,7 @@ class StepReport:
     """What one step did."""
 
     step: int
+    part: str
     epoch: int
     song: int | None
     loss: float
@@ -83,62 +107,72 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """Trains a model; see :meth:`run`.
+    """Trains the networks of a run, one after the other; see :meth:`run`.
 
     Parameters
     ----------
+    parts : the last one is the network that is heard: validated, and trained to the end
     validate : () -> bits per sample on the unseen songs, or None when there are none
-    chunk_steps : steps whose history is kept at once (:mod:`noizenet.learner.bptt`)
+    hear : called with the seconds and the steps of training after each step of the last part
     """
 
     def __init__(
         self,
-        model: Model,
-        batches: OneShot | Windows,
+        parts: Sequence[Part],
         config: FitConfig,
         journal: Journal,
         rng: int,
-        chunk_steps: int,
         validate: Callable[[], float] | None = None,
         stop: Stop | None = None,
+        hear: Callable[[float, int], None] = lambda elapsed_s, step: None,
     ):
-        self.model = model
-        self.batches = batches
+        self.hear = hear
+        self.parts = list(parts)
         self.config = config
         self.journal = journal
         self.rng = rng
-        self.chunk_steps = chunk_steps
         self.validate = validate
         self.stop = stop or Stop()
         self.progress = Progress()
         self.optimizer = OPTIMIZERS[config.optimizer](
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+            [{"params": list(part.model.parameters()), "lr": part.lr} for part in parts],
+            weight_decay=config.weight_decay,
         )
         self.carried: State | None = None
-        self.n_steps = (
-            math.inf if config.epochs is None else config.epochs * batches.steps_per_epoch
-        )
+        if config.epochs is not None:
+            heard = self.parts[-1]
+            heard.n_steps = config.epochs * heard.batches.steps_per_epoch
+
+    @property
+    def part(self) -> Part:
+        """The one whose turn it is."""
+        return self.parts[self.progress.part]
 
     # --- what is saved -------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of everything that training changes."""
-        found = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        found = {
+            f"{part.name}.{name}": tensor
+            for part in self.parts
+            for name, tensor in part.model.state_dict().items()
+        }
         for index, slots in self.optimizer.state_dict()["state"].items():
             for name, value in slots.items():
                 found[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
         if self.carried is not None:
-            found["carried.past"], found["carried.recurrent"] = self.carried
+            found |= {f"carried.{name}": t for name, t in self.carried._asdict().items()}
         return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
 
     def restore(self, tensors: dict[str, Tensor], progress: dict | None = None) -> None:
         """Go back to what :meth:`tensors` returned."""
-        group = {"model": {}, "optimizer": {}, "carried": {}}
+        group = {name: {} for name in ("optimizer", "carried", *(p.name for p in self.parts))}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             if kind in group:
                 group[kind][rest] = tensor
-        self.model.load_state_dict(group["model"])
+        for part in self.parts:
+            part.model.load_state_dict(group[part.name])
         slots: dict[int, dict] = {}
         for name, tensor in group["optimizer"].items():
             index, _, slot = name.partition(".")
@@ -146,10 +180,10 @@ class Trainer:
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
         carried = group["carried"]
-        device = self.model.residual_scale.device
+        device = self.parts[-1].model.residual_scale.device
         self.carried = None
         if carried:
-            self.carried = State(carried["past"].to(device), carried["recurrent"].to(device))
+            self.carried = State(*(carried[name].to(device) for name in State._fields))
         if progress is not None:
             self.progress = Progress(**progress)
 
@@ -157,17 +191,53 @@ class Trainer:
 
     def share_done(self) -> float:
         """How much of the training is over, 0 to 1, by steps or by time."""
-        by_steps = self.progress.step / self.n_steps
-        return min(1.0, max(by_steps, self.progress.elapsed_s / self.config.budget_s))
+        if math.isfinite(self.config.budget_s):
+            by_time = self.progress.elapsed_s / self.config.budget_s
+        else:
+            by_time = 0.0
+        # a part that is over may have taken fewer steps than it was given
+        to_come = sum(part.n_steps for part in self.parts[self.progress.part :])
+        by_steps = self.progress.step / (self.progress.part_began + to_come)
+        return min(1.0, max(by_steps, by_time))
+
+    def share_of_part(self) -> float:
+        """The same of the part whose turn it is."""
+        progress = self.progress
+        by_steps = (progress.step - progress.part_began) / self.part.n_steps
+        began_s = progress.part_began_s
+        budget_s = (self.config.budget_s - began_s) * self.part.time_share
+        by_time = (progress.elapsed_s - began_s) / budget_s if budget_s > 0 else 1.0
+        return min(1.0, max(by_steps, by_time))
 
     def lr(self) -> float:
         """Learning rate of the step at hand: warm-up, cosine annealing, halvings."""
-        lr = self.config.lr * 0.5**self.progress.halvings
+        lr = self.part.lr * 0.5**self.progress.halvings
         if self.config.anneal:
-            cosine = (1 + math.cos(math.pi * self.share_done())) / 2
+            cosine = (1 + math.cos(math.pi * self.share_of_part())) / 2
             lr *= LAST_LR_SHARE + (1 - LAST_LR_SHARE) * cosine
-            lr *= min(1.0, (self.progress.step + 1) / WARMUP_STEPS)
+            lr *= min(1.0, (self.progress.step - self.progress.part_began + 1) / WARMUP_STEPS)
         return lr
+
+    def _take_turns(self, last_step_s: float) -> bool:
+        """Whether there is a step to do; the next part's turn comes when one is over."""
+        progress = self.progress
+        while True:
+            left_s = self.config.budget_s - progress.part_began_s
+            ends_s = progress.part_began_s + left_s * self.part.time_share
+            # a step that would end after the time is not begun
+            late = progress.elapsed_s + last_step_s / 2 >= ends_s
+            enough = progress.part_loss < self.part.enough
+            if not (late or enough or progress.step - progress.part_began >= self.part.n_steps):
+                return True
+            if self.part is self.parts[-1]:
+                return False
+            progress.part += 1
+            progress.part_began = progress.step
+            progress.part_began_s = progress.elapsed_s
+            progress.part_loss = math.inf
+            progress.halvings = 0
+            last_step_s = 0.0
+            self.carried = None
 
     def run(self) -> None:
         """Train until the epochs or the minutes are over or a stop is requested."""
@@ -176,10 +246,7 @@ class Trainer:
         validation_s = last_step_s = 0.0
         good = self.tensors()
         try:
-            while self.progress.step < self.n_steps and not self.stop.requested:
-                # a step that would end after the budget is not begun
-                if self.progress.elapsed_s + last_step_s / 2 >= self.config.budget_s:
-                    break
+            while not self.stop.requested and self._take_turns(last_step_s):
                 step_began_s = time.monotonic()
                 before = self.tensors()
                 if self._step(began_s):
@@ -190,11 +257,14 @@ class Trainer:
                 last_step_s = now_s - step_began_s
                 self.progress.elapsed_s = now_s - began_s
                 waited = now_s - validated_s > validation_s / VALIDATION_TIME_SHARE
-                if self.validate and waited and self._epoch_ended():
+                if self.validate and waited and self._heard_epoch_ended():
                     self._validate()
                     validated_s = time.monotonic()
                     validation_s = validated_s - now_s
                     self.progress.elapsed_s = validated_s - began_s
+                if self.part is self.parts[-1]:
+                    self.hear(self.progress.elapsed_s, self.progress.step)
+                    self.progress.elapsed_s = time.monotonic() - began_s
                 if now_s - saved_s > CHECKPOINT_EVERY_S:
                     self._save(best=False)
                     saved_s = time.monotonic()
@@ -204,8 +274,9 @@ class Trainer:
             self._validate()
         self._save(best=False)
 
-    def _epoch_ended(self) -> bool:
-        return self.progress.step % self.batches.steps_per_epoch == 0
+    def _heard_epoch_ended(self) -> bool:
+        done = self.progress.step - self.progress.part_began
+        return self.part is self.parts[-1] and done % self.part.batches.steps_per_epoch == 0
 
     def _validate(self) -> None:
         bits = self.validate()
@@ -225,42 +296,50 @@ class Trainer:
     def _step(self, began_s: float) -> bool:
         """One step; False when its loss, gradient or weights are not finite: it must be undone."""
         step_began_s = time.monotonic()
-        batch = self.batches[self.progress.step]
-        self.model.train()
+        part = self.part
+        model = part.model
+        batch = part.batches[self.progress.step - self.progress.part_began]
+        model.train()
         self.optimizer.zero_grad(set_to_none=True)
         if batch.fresh or self.carried is None:
-            state = self.model.initial_state(batch.inputs.shape[0])
+            state = model.initial_state(batch.inputs.shape[0])
         else:
             state = self.carried
         done = backpropagate(
-            self.model,
+            model,
             batch.inputs,
             batch.targets,
             state,
-            self.chunk_steps,
+            part.kept_steps,
             mask_seed=self.rng * 1_000_000_007 + self.progress.step,
-            observe_weight=OBSERVE_WEIGHT if self.progress.step else 1.0,
+            observe_weight=OBSERVE_WEIGHT if self.progress.step > self.progress.part_began else 1.0,
             between=self._check_stop,
             weights=batch.weights,
+            guide=batch.guide,
         )
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip).item()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.clip).item()
         if not (math.isfinite(done.loss) and math.isfinite(norm)):
             return False
         lr = self.lr()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
-        if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
+        if not all(torch.isfinite(weight).all() for weight in model.parameters()):
             return False
-        if isinstance(self.batches, Windows):
+        if isinstance(part.batches, Windows):
             self.carried = done.state
-        self.progress.step += 1
-        self.progress.troubles = 0
+        progress = self.progress
+        if math.isinf(progress.part_loss):
+            progress.part_loss = done.loss
+        progress.part_loss += LOSS_SMOOTHING * (done.loss - progress.part_loss)
+        progress.step += 1
+        progress.troubles = 0
         now_s = time.monotonic()
         self.progress.elapsed_s = now_s - began_s
         self.journal.step(
             StepReport(
                 step=self.progress.step,
+                part=part.name,
                 epoch=batch.epoch,
                 song=batch.song,
                 loss=done.loss,

@@ -1,20 +1,24 @@
 """The playing loop: read the whole seed, then feed back what was played."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from noizenet.errors import ParameterError
 from noizenet.kernels import draws as draw_kernels
+from noizenet.kernels import play as play_kernels
 from noizenet.kernels.assembly import Layer, Network
 from noizenet.kernels.play import Ensemble, Player
 from noizenet.kernels.team import Team
 from noizenet.kernels.threads import slices, team_for
+from noizenet.learner.guide import Guide
 from noizenet.learner.heads import SCALE_FLOOR, CodeHead, MixtureHead, ValueHead
-from noizenet.learner.model import Model, State
+from noizenet.learner.model import OVERSHOOT, Axis, Model, State
 
 READ_STEPS = 1 << 16  # how much of a seed is read at once
 WATCH_STEPS = 512  # steps between two looks at whether to stop
@@ -37,14 +41,25 @@ def uniform_draws(rng: int, n_steps: int, shape: tuple[int, ...]) -> np.ndarray:
     return generator.random((n_steps, *shape), dtype=np.float32).clip(tiny, 1 - tiny)
 
 
+class Heard(NamedTuple):
+    """What a model knows when it begins to play."""
+
+    parameters: torch.Tensor  # what the head says of the first number to play
+    axis: Axis | None
+    state: State
+
+
 @torch.no_grad()
-def listen(model: Model, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, State]:
-    """Read ``(B, T, …)`` from silence; the outputs of the last step and the state after it."""
+def listen(model: Model, numbers: torch.Tensor, guide: Guide | None = None) -> Heard:
+    """Read ``(B, T, …)`` from silence; ``guide`` reaches to the number after the last."""
     model.eval()
-    state = model.initial_state(numbers.shape[0])
+    state, step = model.initial_state(numbers.shape[0]), 0
     for part in numbers.split(READ_STEPS, dim=1):
-        parameters, base, state = model(part, state)
-    return parameters[:, -1:], None if base is None else base[:, -1:], state
+        stop = step + part.shape[1]
+        followed = None if guide is None else guide.part(step, stop)
+        parameters, axis, state = model(part, state, guide=followed)
+        step = stop
+    return Heard(parameters[:, -1:], None if axis is None else axis.part(slice(-1, None)), state)
 
 
 def _compiled(model: Model) -> bool:
@@ -75,6 +90,8 @@ def play(
     rngs: Sequence[int],
     watch: Callable[[int], None] = lambda done: None,
     precision: str = "float32",
+    heard_guide: Guide | None = None,
+    guide: Guide | None = None,
 ) -> list[np.ndarray]:
     """Play on from a seed, once for each number in ``rngs``.
 
@@ -86,6 +103,8 @@ def play(
     rngs : each fixes every draw of one sound, whichever others are played with it
     watch : called with the number of steps played, now and then; may raise to stop
     precision : of the recurrent weights, "float32" or "int8"; see :mod:`noizenet.kernels.narrow`
+    heard_guide : of a model that follows one, what was known of the seed
+    guide : what is to be played, (R, N), a sequence for each number in ``rngs``
 
     Returns
     -------
@@ -99,35 +118,52 @@ def play(
     """
     require_precision(model, precision)
     device = model.residual_scale.device
-    heard = listen(model, torch.from_numpy(seed)[None].to(device))
+    if guide is not None:
+        heard_guide, guide = heard_guide.to(device), guide.to(device)
+    heard = listen(model, torch.from_numpy(seed)[None].to(device), heard_guide)
     shape = (model.n_features, model.head.n_uniforms)
     draws = [uniform_draws(rng, n_steps, shape) for rng in rngs]
     if _compiled(model):
-        sounds = play_compiled(model, heard, np.stack(draws), temperature, watch, precision)
+        sounds = play_compiled(model, heard, np.stack(draws), temperature, watch, precision, guide)
     else:
-        each = [play_plainly(model, heard, one[None], temperature, watch) for one in draws]
+        each = [
+            play_plainly(model, heard, one[None], temperature, watch, _of_sequence(guide, row))
+            for row, one in enumerate(draws)
+        ]
         sounds = [sound for sounds in each for sound in sounds]
     return [sound.astype(seed.dtype).reshape(-1, *seed.shape[1:]) for sound in sounds]
 
 
-Heard = tuple[torch.Tensor, torch.Tensor | None, State]
+def _of_sequence(guide: Guide | None, row: int) -> Guide | None:
+    return None if guide is None else Guide(*(t[row : row + 1] for t in guide[:4]), guide.hop)
 
 
 @torch.no_grad()
 def play_plainly(
-    model: Model, heard: Heard, draws: np.ndarray, temperature: float, watch: Callable
+    model: Model,
+    heard: Heard,
+    draws: np.ndarray,
+    temperature: float,
+    watch: Callable,
+    guide: Guide | None = None,
 ) -> list[np.ndarray]:
     """Step by step through torch: any model, one sequence (draws (1, n, D, U))."""
-    parameters, base, state = heard
+    parameters, axis, state = heard
+    if guide is not None:
+        axis = axis._replace(unit=guide.unit[:, :1, None])
     uniforms = torch.from_numpy(draws).to(parameters.device)
-    played = []
+    played, following = [], None
     for step in range(draws.shape[1]):
-        number = model.sample(parameters, base, uniforms[:, step : step + 1], temperature)
+        number = model.sample(parameters, axis, uniforms[:, step : step + 1], temperature)
         # a code is always finite, whatever it was drawn from
         if not (torch.isfinite(parameters).all() and torch.isfinite(number).all()):
             break
         played.append(number[0, 0].cpu().numpy())
-        parameters, base, state = model(number, state)
+        if guide is not None and (step == 0 or (step + 1) % guide.hop == 0):
+            following = guide.block_at(step + 1)
+            if step + 1 >= guide.hop:
+                following = following.damped(state.past, OVERSHOOT)
+        parameters, axis, state = model(number, state, guide=following)
         if step % WATCH_STEPS == 0:
             watch(step)
     return [np.array(played)]
@@ -140,6 +176,7 @@ def play_compiled(
     temperature: float,
     watch: Callable,
     precision: str = "float32",
+    guide: Guide | None = None,
 ) -> list[np.ndarray]:
     """The compiled loop: a model of samples or codes, any number of sequences at once.
 
@@ -151,7 +188,7 @@ def play_compiled(
     team = team_for(sum(w.nbytes for w in weights), torch.get_num_threads())
     n_threads = min(torch.get_num_threads(), rows) if team is None else 1
     parts = slices(rows, n_threads)
-    players = [_player(model, heard, part.stop - part.start, precision, team) for part in parts]
+    players = [_player(model, heard, part, precision, team, guide) for part in parts]
     block = min(player.block_steps for player in players)
     played, n_finite = [], np.zeros(rows, int)
 
@@ -171,15 +208,22 @@ def play_compiled(
 
 
 def _player(
-    model: Model, heard: Heard, rows: int, precision: str = "float32", team: Team | None = None
+    model: Model,
+    heard: Heard,
+    part: slice,
+    precision: str = "float32",
+    team: Team | None = None,
+    guide: Guide | None = None,
 ) -> Player | Ensemble:
-    """The compiled loop's player, with all that the model knows and remembers."""
-    parameters, base, state = heard
+    """The compiled loop's player of some sequences, with all that the model knows and remembers."""
+    parameters, axis, state = heard
+    rows = part.stop - part.start
     head = model.head
     layers = [
         Layer(*(_array(getattr(layer, f"{name}_l0")) for name in WEIGHTS))
         for layer in model.recurrent.layers
     ]
+    feature_limit, error_limit = model.limits
     network = Network(
         cell=model.recurrent.cell,
         layers=layers,
@@ -189,15 +233,22 @@ def _player(
         scale=float(head.scale[0]) if isinstance(head, ValueHead) else 1.0,
         scale_floor=SCALE_FLOOR,
         embedding=_array(model.embedding.weight) if model.n_codes is not None else None,
-        prediction=_array(model.prediction.flip(0)),
-        unit=float(model.residual_scale),
         lowest=float(model.bounds[0]),
         highest=float(model.bounds[1]),
+        reach=float(model.reach),
+        overshoot=OVERSHOOT if model.guided else math.inf,
+        feature_limit=feature_limit,
+        error_limit=error_limit,
     )
+    if guide is None:
+        followed = model.own_guide()
+    else:
+        followed = Guide(*(t[part] for t in guide[:4]), guide.hop)
     arguments = (
         network,
+        play_kernels.Guide(*(_array(t) for t in followed[:4]), followed.hop),
         np.repeat(_array(parameters)[0], rows, 0),
-        np.zeros(rows) if base is None else np.repeat(_array(base)[0, 0], rows),
+        np.zeros(rows) if axis is None else np.repeat(_array(axis.base)[0, 0], rows),
         np.repeat(_array(state.past), rows, 0),
         np.repeat(_array(state.recurrent), rows, 2),
         precision,

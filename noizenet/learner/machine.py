@@ -11,6 +11,7 @@ from noizenet.errors import ParameterError
 from noizenet.kernels.recurrent import CELLS
 from noizenet.kernels.threads import team_for
 from noizenet.learner.bptt import CHUNK_STEPS, backpropagate
+from noizenet.learner.guide import no_guide
 from noizenet.learner.model import Model
 from noizenet.learner.recurrent import STATE_PARTS
 
@@ -128,10 +129,14 @@ def seconds_per_step(model: Model, batch: int, longest_steps: int) -> float:
     else:
         noise = torch.randint(model.n_codes, (batch, most), device=device)
 
+    guide = None
+    if model.guided:
+        guide = no_guide(batch, model.predictor_order, model.n_conditions).to(device)
+
     def took_s(n_steps: int) -> float:
         part, state = noise[:, :n_steps], model.initial_state(batch)
         began_s = time.monotonic()
-        backpropagate(model, part, part, state, n_steps, mask_seed=0)
+        backpropagate(model, part, part, state, n_steps, mask_seed=0, guide=guide)
         return time.monotonic() - began_s
 
     # a large network is not tried for longer than it takes to know

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from noizenet.learner.batches import shifted
 from noizenet.learner.codecs import Codec, FrameCodec, WaveCodec
-from noizenet.learner.model import Model
+from noizenet.learner.guide import Guide
+from noizenet.learner.model import Axis, Model
 from noizenet.units import mu_law_edges, mu_law_encode
 
 READ_STEPS = 1 << 15
@@ -35,14 +36,19 @@ class Score(NamedTuple):
     loss: float  # mean of what training makes small, on the head's own axis
 
 
-def bits_per_sample(model: Model, codec: Codec, samples: np.ndarray) -> float:
+def bits_per_sample(
+    model: Model, codec: Codec, samples: np.ndarray, guide: Guide | None = None
+) -> float:
     """Mean bits per sample that the model needs for a sound it reads as it goes."""
-    return score(model, codec, samples).bits_per_sample
+    return score(model, codec, samples, guide).bits_per_sample
 
 
 @torch.no_grad()
-def score(model: Model, codec: Codec, samples: np.ndarray) -> Score:
-    """Bits per sample and loss of a sound that the model reads as it goes."""
+def score(model: Model, codec: Codec, samples: np.ndarray, guide: Guide | None = None) -> Score:
+    """Bits per sample and loss of a sound that the model reads as it goes.
+
+    ``guide`` is what it follows: for the bits to be those of a prediction, that of a listener.
+    """
     model.eval()
     device = model.residual_scale.device
     numbers = codec.encode(samples)
@@ -50,24 +56,26 @@ def score(model: Model, codec: Codec, samples: np.ndarray) -> Score:
     state = model.initial_state(1)
     nats, loss, step = 0.0, 0.0, 0
     for read, wanted in zip(inputs.split(READ_STEPS), targets.split(READ_STEPS), strict=True):
-        parameters, base, state = model(read[None], state)
-        part_loss = model.loss(parameters, base, wanted[None]).double().sum().item()
+        stop = step + len(read)
+        followed = None if guide is None else guide.part(step, stop)
+        parameters, axis, state = model(read[None], state, guide=followed)
+        part_loss = model.loss(parameters, axis, wanted[None]).double().sum().item()
         loss += part_loss
         if isinstance(codec, WaveCodec):
-            nats += _wave_nats(model, codec, parameters, base, samples[step : step + len(read)])
+            nats += _wave_nats(model, codec, parameters, axis, samples[step:stop])
         elif isinstance(codec, FrameCodec):
             nats += _frame_nats(model, codec, parameters, samples, step)
         else:
             nats += part_loss
-        step += len(read)
+        step = stop
     return Score(nats / math.log(2) / len(samples), loss / step)
 
 
 def _wave_nats(
-    model: Model, codec: WaveCodec, parameters: Tensor, base: Tensor | None, samples: np.ndarray
+    model: Model, codec: WaveCodec, parameters: Tensor, axis: Axis | None, samples: np.ndarray
 ) -> float:
     bounds = codec.code_interval(samples)
-    lower, upper = (model.residual(torch.from_numpy(b).to(parameters)[None], base) for b in bounds)
+    lower, upper = (model.residual(torch.from_numpy(b).to(parameters)[None], axis) for b in bounds)
     mass = model.head.log_mass(parameters, lower, upper).clamp(min=LEAST_LOG_MASS)
     return -mass.double().sum().item()
 

@@ -134,7 +134,7 @@ def test_songs_and_seed_are_found_from_other_folders(here, monkeypatch):
 def test_a_seed_shorter_than_a_frame_is_refused_before_training(here, monkeypatch):
     config = replace(
         TINY,
-        sound=SoundConfig(representation="fft"),
+        sound=SoundConfig(model="frames", representation="fft"),
         play=replace(TINY.play, seed="seed.wav"),
     )
     soundfile.write("seed.wav", np.array([0.1, -0.1, 0.1]), SAMPLE_RATE_HZ)

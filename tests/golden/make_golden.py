@@ -93,11 +93,12 @@ def cell_values(name: str, engine: str = "torch") -> dict[str, np.ndarray]:
         for index, weight in enumerate(model.parameters()):
             weight.copy_(wave(*weight.shape, scale=0.7, pace=1.1 + 0.1 * index))
     numbers = wave(2, 9, 1, pace=0.4)
-    parameters, base, state = model(numbers, model.initial_state(2))
-    loss = model.loss(parameters, base, wave(2, 9, 1, pace=0.5))
+    parameters, axis, state = model(numbers, model.initial_state(2))
+    loss = model.loss(parameters, axis, wave(2, 9, 1, pace=0.5))
     loss.mean().backward()
     gradients = {f"gradient_{key}": weight.grad for key, weight in model.named_parameters()}
-    found = {"outputs": parameters, "base": base, "past": state.past, "state": state.recurrent}
+    found = {"outputs": parameters, "base": axis.base}
+    found |= {"past": state.past, "state": state.recurrent}
     found = found | {"loss": loss} | gradients
     return {key: value.detach().numpy() for key, value in found.items()}
 

@@ -1,65 +1,26 @@
-"""The compiled sampler equals the plain one, the trained network, and itself in any company."""
+"""The compiled sampler equals the plain one, and itself in any company and in any parts."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
-import torch
+from networks import CELLS, ENDLESS, GUIDED, HEADS, make_start, uniforms_for
 
-from noizenet.kernels import play as kernel
-from noizenet.kernels.prediction import predict_each
-from noizenet.learner import generate
-from noizenet.learner.generate import listen, play_compiled, play_plainly, uniform_draws
+from noizenet.kernels import reference
+from noizenet.kernels.guide import Guide
+from noizenet.kernels.prediction import predict_blocks
 
-# Largest difference to the plain loop after 60 steps of a network that forgets (float32).
+# Largest difference to the plain loop, in float64, after 60 steps of a network that forgets.
 TOLERANCE = 2e-5
-PREDICTION = (1.1, -0.5, 0.1, 0.05, -0.05, 0.02, 0.01, -0.03, 0.02)
-HEADS = {
-    "mixture": {},
-    "predicted mixture": {"prediction": PREDICTION},
-    "many mixtures": {"n_mixtures": 17},
-    "value": {"loss": "mse"},
-    "predicted value": {"loss": "mae", "prediction": PREDICTION},
-    "codes": {"loss": "mulaw", "n_codes": 256},
-    "few codes": {"loss": "mulaw", "n_codes": 21},
-}
-CELLS = ("lstm", "gru", "rnn")
+PARTS = ("prediction", "unit", "scale", "conditions")
+FAR = 1e6  # farther than anything gets: a limit that must not show
 
 
-@pytest.fixture
-def make_network(make_model):
-    def make(head="predicted mixture", **settings):
-        return make_model(dtype=torch.float32, engine="numba", **HEADS[head], **settings)
-
-    return make
-
-
-def seed_for(model, n_steps=30):
-    rng = np.random.default_rng(1)
-    if model.n_codes is not None:
-        return rng.integers(model.n_codes, size=n_steps)
-    return rng.standard_normal((n_steps, 1)).astype(np.float32)
-
-
-def heard_by(model):
-    return listen(model, torch.from_numpy(seed_for(model))[None])
-
-
-def draws_for(model, rngs, n_steps):
-    return np.stack([uniform_draws(rng, n_steps, (1, model.head.n_uniforms)) for rng in rngs])
-
-
-def played_by(run, model, rngs, n_steps=60, temperature=0.9):
-    draws = draws_for(model, rngs, n_steps)
-    return run(model, heard_by(model), draws, temperature, lambda done: None)
-
-
-def assert_equals_plain(model, temperature=0.9, n_steps=60):
-    compiled = played_by(play_compiled, model, [5], n_steps, temperature)[0]
-    for engine in ("torch", "numba"):
-        model.engine = engine
-        plain = played_by(play_plainly, model, [5], n_steps, temperature)[0].reshape(-1)
-        np.testing.assert_allclose(compiled, plain, rtol=0, atol=TOLERANCE)
+def assert_equals_plain(start, temperature=0.9, n_steps=60):
+    uniforms = uniforms_for(len(start.outputs), n_steps)
+    played = start.player().play(uniforms, temperature)
+    plain = reference.play(*start, uniforms, temperature)
+    np.testing.assert_allclose(played, plain, rtol=0, atol=TOLERANCE)
 
 
 # --- the plain twin ------------------------------------------------------------------------------
@@ -68,110 +29,217 @@ def assert_equals_plain(model, temperature=0.9, n_steps=60):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_equals_plain(head, cell, temperature, make_network):
-    assert_equals_plain(make_network(head, cell=cell, hidden=16), temperature)
+def test_equals_plain(head, cell, temperature):
+    assert_equals_plain(make_start(head, cell, rows=2), temperature)
 
 
 @pytest.mark.parametrize("hidden", [1, 5, 8, 16, 27, 50, 64, 128])
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("head", ["predicted mixture", "codes"])
-def test_every_size_equals_plain(hidden, cell, head, make_network):
-    assert_equals_plain(make_network(head, cell=cell, hidden=hidden))
+@pytest.mark.parametrize("head", ["guided mixture", "codes"])
+def test_every_size_equals_plain(hidden, cell, head):
+    assert_equals_plain(make_start(head, cell, hidden))
 
 
 @pytest.mark.parametrize("layers", [2, 3, 4])
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("head", ["predicted mixture", "codes"])
-def test_every_depth_equals_plain(layers, cell, head, make_network):
-    assert_equals_plain(make_network(head, cell=cell, hidden=13, layers=layers))
+@pytest.mark.parametrize("head", ["guided mixture", "codes"])
+def test_every_depth_equals_plain(layers, cell, head):
+    assert_equals_plain(make_start(head, cell, 13, layers))
+
+
+@pytest.mark.parametrize("hop", [1, 2, 7, 59, 60, 61, ENDLESS])
+@pytest.mark.parametrize("guide_rows", [1, 3])
+@pytest.mark.parametrize("n_blocks", [1, 4])
+@pytest.mark.parametrize("head", GUIDED)
+def test_every_guide_equals_plain(hop, guide_rows, n_blocks, head):
+    start = make_start(head, rows=3, guide_rows=guide_rows, hop=hop, n_blocks=n_blocks)
+    assert_equals_plain(start)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_bounds_equal_plain(head, make_network):
-    model = make_network(head, hidden=9)
-    model.stay_within(-0.4, 0.3)
-    assert_equals_plain(model, 1.0)
+def test_bounds_equal_plain(head):
+    assert_equals_plain(make_start(head, hidden=9, lowest=-0.4, highest=0.3), 1.0)
 
 
-# --- the trained network -------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "limits",
+    [{"reach": 0.2}, {"feature_limit": 0.1}, {"error_limit": 0.3}, {"overshoot": 0.1}],
+    ids=str,
+)
+@pytest.mark.parametrize("head", ["predicted mixture", "guided value"])
+def test_limits_equal_plain(limits, head):
+    start = make_start(head)
+    assert_equals_plain(start._replace(network=start.network._replace(**limits)))
+    uniforms = uniforms_for(1, 60)
+    free = start.player().play(uniforms, 0.9)
+    limited = start._replace(network=start.network._replace(**limits))
+    assert not np.array_equal(limited.player().play(uniforms, 0.9), free)
+    far = start._replace(network=start.network._replace(**dict.fromkeys(limits, FAR)))
+    np.testing.assert_array_equal(far.player().play(uniforms, 0.9), free)
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("cell", CELLS)
-def test_what_is_played_is_what_was_trained(head, cell, make_network):
-    """The sequence mode, fed with what was played, draws the same again at every step."""
-    model = make_network(head, cell=cell, hidden=20, layers=2)
-    seed, n_steps = seed_for(model), 300
-    draws = draws_for(model, [3], n_steps)
-    played = play_compiled(model, heard_by(model), draws, 0.8, lambda done: None)[0]
-    heard = np.concatenate((seed, played.astype(seed.dtype).reshape(-1, *seed.shape[1:])))
-    with torch.no_grad():
-        numbers = torch.from_numpy(heard)[None]
-        parameters, base, _ = model(numbers, model.initial_state(1))
-        about = slice(len(seed) - 1, -1)
-        base = None if base is None else base[:, about]
-        again = model.sample(parameters[:, about], base, torch.from_numpy(draws), 0.8)
-    np.testing.assert_allclose(played, again.numpy().reshape(-1), rtol=0, atol=TOLERANCE)
+# --- the guide -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("hop", [1, 13, 50, ENDLESS])
 @pytest.mark.parametrize("order", [1, 8, 33, 100])
-def test_the_linear_prediction_is_that_of_training_to_the_bit(order, make_model):
+def test_the_linear_prediction_is_that_of_training_to_the_bit(order, hop):
     """A head that says 0 plays the prediction itself."""
-    coefficients = np.random.default_rng(order).uniform(-1, 1, order)
-    model = make_model(
-        dtype=torch.float32, engine="numba", loss="mse",
-        prediction=coefficients / np.abs(coefficients).sum(),
+    start = make_start("guided value", n_blocks=5, hop=hop)
+    draw = np.random.default_rng(order)
+    coefficients = draw.uniform(-1, 1, (1, 5, order))
+    coefficients /= np.abs(coefficients).sum(-1, keepdims=True)
+    guide = start.guide._replace(prediction=coefficients.astype(np.float32))
+    silent = start.network._replace(
+        head_weight=0 * start.network.head_weight, head_bias=0 * start.network.head_bias
+    )
+    past = draw.uniform(-1, 1, (1, order)).astype(np.float32)
+    start = start._replace(
+        network=silent, guide=guide, past=past, outputs=np.zeros((1, 1), np.float32)
+    )
+    played = start.player().play(uniforms_for(1, 80), 0.0)
+    assert played[0, 0] == start.base[0]
+    predicted = predict_blocks(guide.prediction, np.concatenate((past, played), 1), hop, first=1)
+    np.testing.assert_array_equal(played[:, 1:], predicted[:, :-1])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        *product(("guided mixture", "guided value"), PARTS),
+        ("conditioned value", "conditions"),  # one that stands on nothing has nothing else
+    ],
+)
+def test_a_block_is_heard_from_its_first_sample_on(head, cell, part):
+    start, k, hop = make_start(head, cell, layers=2), 3, 11
+    uniforms = uniforms_for(1, 60)
+    before = start.player().play(uniforms, 0.9)
+    changed = getattr(start.guide, part).copy()
+    changed[:, k] *= 1.5
+    guide = start.guide._replace(**{part: changed})
+    after = start._replace(guide=guide).player().play(uniforms, 0.9)
+    np.testing.assert_array_equal(after[:, : k * hop], before[:, : k * hop])
+    assert after[0, k * hop] != before[0, k * hop]
+
+
+def test_the_last_block_never_ends():
+    start = make_start(n_blocks=2, hop=5)
+    longer = Guide(
+        *(np.concatenate([part, *[part[:, -1:]] * 20], 1) for part in start.guide[:4]), 5
+    )
+    uniforms = uniforms_for(1, 60)
+    np.testing.assert_array_equal(
+        start.player().play(uniforms, 0.9),
+        start._replace(guide=longer).player().play(uniforms, 0.9),
+    )
+
+
+def test_blocks_that_are_alike_are_one():
+    start = make_start(n_blocks=1, hop=ENDLESS)
+    many = Guide(*(np.repeat(part, 9, 1) for part in start.guide[:4]), 7)
+    uniforms = uniforms_for(1, 60)
+    np.testing.assert_array_equal(
+        start.player().play(uniforms, 0.9), start._replace(guide=many).player().play(uniforms, 0.9)
+    )
+
+
+def test_conditions_that_stay_are_a_bias():
+    start = make_start("guided mixture", n_blocks=1)
+    layer = start.network.layers[0]
+    added = layer.w_ih[:, 3:].astype(np.float64) @ start.guide.conditions[0, 0]
+    without = layer._replace(w_ih=layer.w_ih[:, :3], b_ih=(layer.b_ih + added).astype(np.float32))
+    plain = start._replace(
+        network=start.network._replace(layers=[without]),
+        guide=start.guide._replace(conditions=np.zeros((1, 1, 0), np.float32)),
+    )
+    uniforms = uniforms_for(1, 60)
+    np.testing.assert_allclose(
+        start.player().play(uniforms, 0.9), plain.player().play(uniforms, 0.9),
+        rtol=0, atol=TOLERANCE,
     )  # fmt: skip
-    with torch.no_grad():
-        model.head.linear.weight.zero_()
-        model.head.linear.bias.zero_()
-    played = played_by(play_compiled, model, [0], 50, 0.0)[0]
-    past = heard_by(model)[2].past.numpy()
-    heard = np.concatenate((past, played[None]), 1)
-    predicted = predict_each(model.prediction.flip(0).numpy(), heard)
-    np.testing.assert_array_equal(played, predicted[0, :-1])
+
+
+def test_reach_bounds_what_is_added_to_the_prediction():
+    start = make_start("predicted mixture", reach=0.5)
+    played = start.player().play(uniforms_for(1, 200), 1.0)
+    heard = np.concatenate((start.past, played), 1)
+    base = predict_blocks(start.guide.prediction, heard, start.guide.hop, first=1)[:, :-1]
+    block = np.minimum(np.arange(1, 200) // start.guide.hop, 5)
+    added = np.abs(played[:, 1:] - base) / start.guide.unit[:, block]
+    assert added.max() <= 0.5 * (1 + 1e-5)
+    assert (added > 0.499).any()
+
+
+def test_what_is_louder_than_its_guide_rings_down():
+    """A resonance that was driven loudly, and then a block that is to be a hundredth of it."""
+    start = make_start("guided mixture", hop=64, n_blocks=2, overshoot=1.5, reach=0.0)
+    n_past = start.past.shape[1]
+    prediction = np.zeros((1, 2, n_past), np.float32)
+    prediction[..., -1], prediction[..., -2] = 1.9 * np.cos(0.6), -(0.95**2)
+    past = np.cos(0.6 * np.arange(n_past))[None].astype(np.float32)
+    scale = np.array([[1, 0.01]], np.float32)
+    guide = start.guide._replace(prediction=prediction, scale=scale)
+    damped = start._replace(past=past, guide=guide)
+    free = damped._replace(network=damped.network._replace(overshoot=np.inf))
+    uniforms = uniforms_for(1, 160)
+    quiet, loud = (s.player().play(uniforms, 1.0)[0] for s in (damped, free))
+    np.testing.assert_array_equal(quiet[:64], loud[:64])  # the first block is played as it is
+    assert np.abs(quiet[120:]).max() < np.abs(loud[120:]).max()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prediction": np.zeros((1, 5, 9), np.float32)},
+        {"prediction": np.zeros((1, 6, 0), np.float32)},
+        {"unit": np.ones((2, 6), np.float32)},
+        {"scale": np.ones((1, 5), np.float32)},
+        {"conditions": np.zeros((1, 6, 4), np.float32)},
+        {"hop": 0},
+    ],
+    ids=str,
+)
+def test_a_guide_that_does_not_fit_is_refused(wrong):
+    start = make_start()
+    with pytest.raises(ValueError, match="does not fit"):
+        start._replace(guide=start.guide._replace(**wrong)).player()
+
+
+def test_a_guide_for_others_is_refused():
+    start = make_start(rows=3, guide_rows=2)
+    with pytest.raises(ValueError, match="does not fit 3 sequences"):
+        start.player()
+    with pytest.raises(ValueError, match="does not fit"):
+        make_start("codes")._replace(guide=start.guide).player()
 
 
 # --- in any company, in any parts ----------------------------------------------------------------
 
 
-def make_player(model, rows):
-    return generate._player(model, heard_by(model), rows)
-
-
+@pytest.mark.parametrize("guide_rows", [1, 6])
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("hidden", [3, 27, 50])
-def test_any_company_any_parts_same_bits(head, cell, hidden, make_network):
-    model = make_network(head, cell=cell, hidden=hidden, layers=2)
-    n_steps = 70
-    draws = draws_for(model, range(6), n_steps)[:, :, 0]
-    alone = [make_player(model, 1).play(draws[r : r + 1], 0.9)[0] for r in range(6)]
+def test_any_company_any_parts_same_bits(head, cell, hidden, guide_rows):
+    start = make_start(head, cell, hidden, 2, rows=6, guide_rows=guide_rows)
+    n_steps, uniforms = 70, uniforms_for(6, 70)
+    alone = [start.of([row]).player().play(uniforms[row : row + 1], 0.9)[0] for row in range(6)]
     for rows in range(2, 7):
-        player = make_player(model, rows)
-        edges = [0, 1, 3, 40, n_steps]
-        parts = [player.play(draws[:rows, a:b], 0.9) for a, b in pairwise(edges)]
+        player = start.of(range(rows)).player()
+        edges = [0, 1, 3, 10, 11, 12, 40, n_steps]  # at the beginning of a block, and not
+        parts = [player.play(uniforms[:rows, a:b], 0.9) for a, b in pairwise(edges)]
         np.testing.assert_array_equal(np.concatenate(parts, 1), alone[:rows])
         assert (player.n_finite == n_steps).all()
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_many_sequences_are_dealt_to_threads_without_a_trace(n_threads, make_network, monkeypatch):
-    model = make_network(hidden=50)
-    alone = [played_by(play_compiled, model, [rng])[0] for rng in range(14)]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
-    for count in (2, 7, 14):
-        together = played_by(play_compiled, model, range(count))
-        assert len(together) == count
-        np.testing.assert_array_equal(together, alone[:count])
-
-
-def test_sound_depends_on_the_block_not_at_all(make_network, monkeypatch):
-    model = make_network(hidden=50)
-    whole = played_by(play_compiled, model, [0, 1], 300)
-    monkeypatch.setattr(kernel, "LONGEST_BLOCK", 7)
-    monkeypatch.setattr(kernel, "SHORTEST_BLOCK", 7)
-    np.testing.assert_array_equal(played_by(play_compiled, model, [0, 1], 300), whole)
+def test_one_guide_for_all_is_as_one_for_each():
+    start = make_start(rows=4, guide_rows=1)
+    each = start._replace(guide=Guide(*(np.repeat(p, 4, 0) for p in start.guide[:4]), 11))
+    uniforms = uniforms_for(4, 60)
+    np.testing.assert_array_equal(
+        start.player().play(uniforms, 0.9), each.player().play(uniforms, 0.9)
+    )
 
 
 # --- trouble -------------------------------------------------------------------------------------
@@ -180,15 +248,14 @@ def test_sound_depends_on_the_block_not_at_all(make_network, monkeypatch):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_broken_sequence_stops_alone(head, cell, bad, make_network):
+def test_a_broken_sequence_stops_alone(head, cell, bad):
     """Its neighbours play on, the same to the bit: nothing of it is read by them."""
-    model = make_network(head, cell=cell, hidden=11, layers=2)
-    draws = draws_for(model, range(3), 50)[:, :, 0]
-    whole = make_player(model, 3).play(draws, 1.0)
-    player = make_player(model, 3)
+    start, uniforms = make_start(head, cell, 11, 2, rows=3, reach=3.0), uniforms_for(3, 50)
+    whole = start.player().play(uniforms, 1.0)
+    player = start.player()
     for place in player.assembly.h_of:
         place.rows(player.assembly.memory, 3)[1, :11] = bad
-    played = player.play(draws, 1.0)
+    played = player.play(uniforms, 1.0)
     np.testing.assert_array_equal(played[[0, 2]], whole[[0, 2]])
     # the first number was drawn from outputs that were still whole
     assert player.n_finite[[0, 2]].tolist() == [50, 50]
@@ -196,63 +263,55 @@ def test_a_broken_sequence_stops_alone(head, cell, bad, make_network):
         assert player.n_finite[1] == 1
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_broken_guide_stops_its_own_sequence(part):
+    """Whatever is clipped: not-a-number is not made a limit."""
+    start = make_start(rows=3, reach=3.0, feature_limit=2.0, error_limit=2.0, lowest=-1, highest=1)
+    uniforms = uniforms_for(3, 60)
+    whole = start.player().play(uniforms, 1.0)
+    spoilt = getattr(start.guide, part).copy()
+    spoilt[1, 2] = np.nan
+    player = start._replace(guide=start.guide._replace(**{part: spoilt})).player()
+    played = player.play(uniforms, 1.0)
+    np.testing.assert_array_equal(played[[0, 2]], whole[[0, 2]])
+    assert player.n_finite.tolist() == [60, 22, 60]
+
+
 @pytest.mark.parametrize("head", HEADS)
-def test_outputs_that_are_not_finite_play_nothing(head, make_network):
-    model = make_network(head)
-    parameters, base, state = heard_by(model)
-    for bad in (np.nan, np.inf, -np.inf):
-        for at in (0, parameters.shape[-1] - 1):
-            spoilt = parameters.clone()
-            spoilt[0, 0, at] = bad
-            draws = draws_for(model, [0], 20)
-            for run in (play_compiled, play_plainly):
-                played = run(model, (spoilt, base, state), draws, 1.0, lambda done: None)
-                assert len(played[0]) == 0
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_play_nothing(head, bad):
+    for at in (0, -1):
+        start = make_start(head)
+        start.outputs[0, at] = bad
+        player = start.player()
+        player.play(uniforms_for(1, 20), 1.0)
+        assert player.n_finite[0] == 0
 
 
-def test_nothing_beyond_the_memory_is_touched(make_network):
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_nothing_beyond_the_memory_is_touched(head, cell):
     """Poison around every array: it is neither heard nor written over."""
-    margin = 64
-    for head in HEADS:
-        for cell in CELLS:
-            model = make_network(head, cell=cell, hidden=6)
-            draws = draws_for(model, range(2), 40)[:, :, 0]
-            whole = make_player(model, 2).play(draws, 1.0)
-            player = make_player(model, 2)
-            assembly, kept = player.assembly, {}
-            for name in ("memory", "weights"):
-                array = getattr(assembly, name)
-                kept[name] = np.full(array.size + 2 * margin, np.nan, np.float32)
-                kept[name][margin:-margin] = array
-                setattr(assembly, name, kept[name][margin:-margin])
-            np.testing.assert_array_equal(player.play(draws, 1.0), whole)
-            for array in kept.values():
-                assert np.isnan(array[:margin]).all()
-                assert np.isnan(array[-margin:]).all()
+    margin, uniforms = 64, uniforms_for(2, 40)
+    start = make_start(head, cell, hidden=6, rows=2)
+    whole = start.player().play(uniforms, 1.0)
+    player = start.player()
+    assembly, kept = player.assembly, {}
+    for name in ("memory", "weights"):
+        array = getattr(assembly, name)
+        kept[name] = np.full(array.size + 2 * margin, np.nan, np.float32)
+        kept[name][margin:-margin] = array
+        setattr(assembly, name, kept[name][margin:-margin])
+    np.testing.assert_array_equal(player.play(uniforms, 1.0), whole)
+    for array in kept.values():
+        assert np.isnan(array[:margin]).all()
+        assert np.isnan(array[-margin:]).all()
 
 
-def test_an_interruption_waits_for_a_block_at_most(make_network):
-    model = make_network(hidden=5)
-    seen = []
-
-    def watch(done):
-        seen.append(done)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        play_compiled(model, heard_by(model), draws_for(model, range(3), 50_000), 1.0, watch)
-    assert len(seen) == 1
-    assert seen[0] <= kernel.LONGEST_BLOCK
-    small, large = make_player(make_network(hidden=5), 1), make_player(make_network(hidden=300), 6)
-    assert large.block_steps < small.block_steps
+def test_nothing_to_play():
+    player = make_start().player()
+    assert player.play(uniforms_for(1, 0), 1.0).shape == (1, 0)
 
 
-def test_playing_ends_when_nobody_is_left(make_network):
-    model = make_network("predicted value")
-    model.stand_on(np.full(len(PREDICTION), 1e6), 1.0)
-    seen = []
-    draws = draws_for(model, range(2), 50_000)
-    played = play_compiled(model, heard_by(model), draws, 1.0, seen.append)
-    assert len(seen) == 1
-    assert all(0 < len(sound) < 20 for sound in played)
-    assert all(np.isfinite(sound).all() for sound in played)
+def test_a_large_network_plays_shorter_blocks():
+    assert make_start(hidden=300, rows=6).player().block_steps < make_start().player().block_steps

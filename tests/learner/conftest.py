@@ -5,7 +5,7 @@ import torch
 from trainers import make_batches
 
 from noizenet.config import FitConfig
-from noizenet.learner.fit import Trainer
+from noizenet.learner.fit import HEARD_PART, Part, Trainer
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def make_trainer(make_model, make_journal):
         model = model or make_model(dtype=torch.float32, layers=2, dropout=0.3)
         batches = make_batches(training, songs)
         journal = make_journal(on_step or (lambda report: None))
-        return Trainer(model, batches, config, journal, 4, chunk_steps, validate, stop)
+        part = Part(HEARD_PART, model, batches, config.lr, chunk_steps)
+        return Trainer([part], config, journal, 4, validate, stop)
 
     return make

@@ -4,6 +4,7 @@ import torch
 
 from noizenet.errors import ParameterError
 from noizenet.learner.batches import OneShot, Windows, shifted
+from noizenet.learner.guide import Guide
 
 LENGTHS = (50, 31, 77, 12)
 START = np.array([[-1.0]], np.float32)
@@ -145,3 +146,64 @@ def test_too_little_for_one_window_each(numbered):
     with pytest.raises(ParameterError, match="lower --batch or --window-samples") as caught:
         Windows(numbered, START, 86, 2)
     assert "--batch 2 windows of 86 steps need 172 in all, the songs have 170" in str(caught.value)
+
+
+# --- what they follow ----------------------------------------------------------------------------
+
+HOP = 4
+
+
+def guided(n_blocks_each):
+    """Songs of whole blocks, and guides whose every block is the number of its first sample."""
+    stops = np.cumsum(n_blocks_each)
+    songs, guides = [], []
+    for start, stop in zip(stops - n_blocks_each, stops, strict=True):
+        numbers = torch.arange(HOP * start, HOP * stop, dtype=torch.float32)
+        blocks = numbers[::HOP][None]
+        songs.append(numbers[:, None].numpy())
+        guides.append(Guide(blocks[..., None], blocks, -blocks, blocks[..., None] + 0.5, HOP))
+    return songs, guides
+
+
+def assert_followed(batch):
+    """Each step of each row has the block that the number to be told is in."""
+    n_steps = batch.targets.shape[1]
+    block = batch.guide.block_of_each(n_steps)
+    expected = batch.targets[..., 0] // HOP * HOP
+    prediction, unit, scale, conditions = (part[:, block] for part in batch.guide[:4])
+    assert torch.equal(unit, expected)
+    assert torch.equal(scale, -expected)
+    assert torch.equal(prediction[..., 0], expected)
+    assert torch.equal(conditions[..., 0], expected + 0.5)
+
+
+def test_a_song_is_told_along_its_guide():
+    songs, guides = guided([5, 3, 8])
+    batches = OneShot(songs, START, rng=3, order="rotate", epochs=None, guides=guides)
+    for step in range(6):
+        assert_followed(batches[step])
+    plain = OneShot(songs, START, rng=3, order="rotate", epochs=None)
+    assert plain[0].guide is None
+    assert [plain[step].song for step in range(6)] == [batches[step].song for step in range(6)]
+
+
+def test_songs_side_by_side_follow_each_their_own_guide():
+    songs, guides = guided([5, 3, 8])
+    batches = OneShot(songs, START, 0, "rotate", None, songs_per_step=3, guides=guides)
+    batch = batches[0]
+    assert batch.guide.unit.shape == (3, 8)
+    for row, weights in enumerate(batch.weights):
+        n = int((weights > 0).sum())
+        block = batch.guide.block_of_each(n)
+        expected = batch.targets[row, :n, 0] // HOP * HOP
+        assert torch.equal(batch.guide.unit[row, block], expected)
+
+
+@pytest.mark.parametrize(("window_steps", "batch"), [(4, 3), (8, 2), (16, 1), (4, 16), (64, 1)])
+def test_windows_follow_the_guides_of_the_songs_in_a_row(window_steps, batch):
+    songs, guides = guided([5, 3, 8])
+    batches = Windows(songs, START, window_steps, batch, guides=guides)
+    for step in range(2 * batches.steps_per_epoch):
+        read = batches[step]
+        assert read.guide.unit.shape == (batch, window_steps // HOP)
+        assert_followed(read)

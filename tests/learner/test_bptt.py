@@ -24,7 +24,8 @@ def sequence(model, n_steps=N_STEPS):
     else:
         inputs, targets = torch.randn(2, 2, n_steps, model.n_features, dtype=torch.float64)
     silence = model.initial_state(2)
-    return inputs, targets, State(silence.past + 0.3, silence.recurrent + 0.1)
+    state = State(silence.past + 0.3, silence.base + 0.2, silence.recurrent + 0.1)
+    return inputs, targets, state
 
 
 def gradients(model):
@@ -39,8 +40,8 @@ def reference(model, inputs, targets, state, chunk_steps, mask_seed, cut=False):
     for index, start in enumerate(range(0, inputs.shape[1], chunk_steps)):
         part = slice(start, start + chunk_steps)
         masks = chunk_masks(model, mask_seed, index)
-        parameters, base, state = model(inputs[:, part], state, masks)
-        losses.append(model.loss(parameters, base, targets[:, part]))
+        parameters, axis, state = model(inputs[:, part], state, masks)
+        losses.append(model.loss(parameters, axis, targets[:, part]))
         state = state.detached() if cut else state
     loss = torch.cat(losses, 1).mean()
     loss.backward()
@@ -202,7 +203,8 @@ def test_no_gradient_flows_beyond_the_beginning(make_model):
     model = make_model()
     inputs, targets, state = sequence(model)
     recurrent = state.recurrent.requires_grad_()
-    backpropagate(model, inputs, targets, State(state.past, recurrent), 7, mask_seed=0)
+    state = state._replace(recurrent=recurrent)
+    backpropagate(model, inputs, targets, state, 7, mask_seed=0)
     assert recurrent.grad is None
 
 
@@ -226,8 +228,8 @@ def test_a_value_head_hears_of_its_error_once(make_model):
     """With weight 1 its scale is that of this pass alone, however many chunks there were."""
     model = make_model(**MODELS["value"])
     inputs, targets, state = sequence(model)
-    parameters, base, _ = model(inputs, state)
-    error = (parameters - model.residual(targets, base)).abs().mean((0, 1))
+    parameters, axis, _ = model(inputs, state)
+    error = (parameters - model.residual(targets, axis)).abs().mean((0, 1))
     model.head.scale.fill_(123.0)
     model.head.observe(error.detach(), 1.0)
     expected = model.head.scale.clone()

@@ -44,7 +44,7 @@ def test_a_stop_within_a_step_abandons_it_without_a_trace(loss, make_trainer, ma
         # songs of 60 and 69 steps are 4 and 5 chunks, each read twice but the last
         stop.requested = first.progress.step == 4 and next(parts) == 6
 
-    first.model.recurrent.register_forward_hook(request)
+    first.part.model.recurrent.register_forward_hook(request)
     first.run()
     assert first.progress.step == 4
     second = make_trainer(model=model())
@@ -136,9 +136,9 @@ def test_the_norm_reported_is_before_clipping_and_the_step_after(clip, make_trai
     trainer = make_trainer(
         model=model, songs=songs, optimizer="sgd", lr=1.0, clip=clip, anneal=False, epochs=1
     )
-    batch = trainer.batches[0]
-    parameters, base, _ = model(batch.inputs, model.initial_state(1))
-    loss = model.loss(parameters, base, batch.targets).mean()
+    batch = trainer.part.batches[0]
+    parameters, axis, _ = model(batch.inputs, model.initial_state(1))
+    loss = model.loss(parameters, axis, batch.targets).mean()
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())])
     norm = gradient.norm().item()
     assert 0.05 < norm < 1e3  # so that both sides are tried
@@ -175,13 +175,13 @@ def test_weights_decay(make_trainer, make_model):
 
 def test_windows_carry_the_state_and_one_shot_does_not(make_trainer):
     trainer = make_trainer(training="windows", epochs=2, lr=1e-12)  # the weights stand still
-    trainer.model.recurrent.dropout = 0.0
+    model, batches = trainer.part.model, trainer.part.batches
+    model.recurrent.dropout = 0.0
     trainer.run()
-    batches = trainer.batches
-    state = trainer.model.initial_state(3)
+    state = model.initial_state(3)
     for step in range(batches.steps_per_epoch):
-        parameters, base, state = trainer.model(batches[step].inputs, state)
-        loss = trainer.model.loss(parameters, base, batches[step].targets).mean().item()
+        parameters, axis, state = model(batches[step].inputs, state)
+        loss = model.loss(parameters, axis, batches[step].targets).mean().item()
         for epoch in range(2):
             report = trainer.journal.reports[epoch * batches.steps_per_epoch + step]
             assert report.loss == pytest.approx(loss, rel=1e-4)

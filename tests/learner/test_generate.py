@@ -72,11 +72,11 @@ def test_playing_is_reading_drawing_and_reading_that(kind, temperature, make_pla
     state, expected = model.initial_state(1), []
     with torch.no_grad():
         for number in torch.from_numpy(seed):
-            parameters, base, state = model(number[None, None], state)
+            parameters, axis, state = model(number[None, None], state)
         for step in range(n_steps):
-            number = model.sample(parameters, base, uniforms[step][None, None], temperature)
+            number = model.sample(parameters, axis, uniforms[step][None, None], temperature)
             expected.append(number[0, 0].numpy())
-            parameters, base, state = model(number, state)
+            parameters, axis, state = model(number, state)
     assert played.dtype == seed.dtype
     assert played.shape == (n_steps, *seed.shape[1:])
     np.testing.assert_allclose(played, np.array(expected), rtol=0, atol=1e-4)

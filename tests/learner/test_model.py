@@ -30,13 +30,14 @@ def numbers_for(model, batch=2, n_steps=23, seed=0):
 
 
 def in_chunks(model, numbers, lengths):
-    """Read chunk by chunk with the state carried; (parameters, base, last state)."""
-    state, found, bases = model.initial_state(len(numbers)), [], []
+    """Read chunk by chunk with the state carried: parameters, base, unit, past, …"""
+    state, found, axes = model.initial_state(len(numbers)), [], []
+    nowhere = torch.zeros(len(numbers), 0)
     for part in numbers.split(lengths, dim=1):
-        parameters, base, state = model(part, state)
+        parameters, axis, state = model(part, state)
         found.append(parameters)
-        bases.append(torch.zeros(0) if base is None else base)
-    return torch.cat(found, 1), torch.cat(bases, 1 if bases[0].dim() > 1 else 0), state
+        axes.append((nowhere, nowhere) if axis is None else axis)
+    return torch.cat(found, 1), *(torch.cat(part, 1) for part in zip(*axes, strict=True)), *state
 
 
 # --- what is generated is what was trained -------------------------------------------------------
@@ -51,7 +52,7 @@ def test_whole_equals_chunks_equals_single_steps(kind, layers, cell, make_model)
     whole = in_chunks(model, numbers, [23])
     for lengths in ([1, 7, 2, 13], [1] * 23):
         parts = in_chunks(model, numbers, lengths)
-        for expected, found in zip((*whole[:2], *whole[2]), (*parts[:2], *parts[2]), strict=True):
+        for expected, found in zip(whole, parts, strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert whole[0].shape == (2, 23, model.head.linear.out_features)
     # the state matters: forgotten at each chunk, it gives something else
@@ -76,10 +77,8 @@ def test_sequences_of_a_batch_do_not_meet(kind, make_model):
 def test_no_output_knows_a_later_input(kind, cell, make_model):
     model = make_model(cell=cell, layers=2, **MODELS[kind])
     numbers = numbers_for(model, batch=1, n_steps=12).requires_grad_()
-    parameters, base, _ = model(numbers, model.initial_state(1))
-    for outputs in (parameters, base):
-        if outputs is None:
-            continue
+    parameters, axis, _ = model(numbers, model.initial_state(1))
+    for outputs in (parameters,) if axis is None else (parameters, axis.base):
         for t in range(12):
             gradient = torch.autograd.grad(outputs[0, t].sum(), numbers, retain_graph=True)[0][0]
             assert (gradient[t + 1 :] == 0).all()
@@ -150,17 +149,19 @@ def test_no_linear_prediction():
 def test_the_network_reads_sample_prediction_and_error(make_model):
     model = make_model(prediction=PREDICTION)
     heard = numbers_for(model, batch=1, n_steps=40)
-    features, base, past = model.read(heard, model.initial_state(1).past)
+    features, axis, past, base = model.read(heard, model.initial_state(1), None)
     samples = heard[0, :, 0].numpy()
     predictions = scipy.signal.lfilter(PREDICTION, [1], samples)  # of the sample after each
-    np.testing.assert_allclose(base[0, :, 0], predictions, atol=1e-12)
+    np.testing.assert_allclose(axis.base[0, :, 0], predictions, atol=1e-12)
+    assert (axis.unit == 0.25).all()
     errors = (samples - np.concatenate(([0], predictions[:-1]))) / 0.25
     expected = np.stack((samples, predictions, errors), 1)
     np.testing.assert_allclose(features[0], expected, atol=1e-12)
     np.testing.assert_array_equal(past[0], samples[-3:])
+    np.testing.assert_allclose(base[0], predictions[-1:], atol=1e-12)
     # what the head says is about the next sample less its prediction, in units of the residual
     targets = torch.randn(1, 40, 1, dtype=torch.float64)
-    residual = model.residual(targets, base)
+    residual = model.residual(targets, axis)
     np.testing.assert_allclose(residual[0, :, 0], (targets[0, :, 0].numpy() - predictions) / 0.25)
 
 
@@ -168,11 +169,11 @@ def test_a_draw_is_put_back_on_its_prediction(make_model):
     """The loss of a value head is 0 at what it plays at temperature 0."""
     model = make_model(**MODELS["predicted value"])
     numbers = numbers_for(model)
-    parameters, base, _ = model(numbers, model.initial_state(2))
+    parameters, axis, _ = model(numbers, model.initial_state(2))
     uniforms = torch.full((2, 23, 1, 1), 0.5, dtype=torch.float64)
-    cold = model.sample(parameters, base, uniforms, 0.0)
-    assert model.loss(parameters, base, cold).abs().max() < 1e-20
-    assert (cold - base - 0.25 * parameters).abs().max() < 1e-12
+    cold = model.sample(parameters, axis, uniforms, 0.0)
+    assert model.loss(parameters, axis, cold).abs().max() < 1e-20
+    assert (cold - axis.base - 0.25 * parameters).abs().max() < 1e-12
 
 
 # --- the stack -----------------------------------------------------------------------------------
@@ -203,9 +204,9 @@ def test_a_state_begins_in_silence_and_of_the_models_kind(make_model):
     assert isinstance(state, State)
     assert state.past.shape == (3, 3)
     assert state.recurrent.shape == (2, 2, 3, 5)
-    assert state.past.dtype == state.recurrent.dtype == torch.float32
-    assert not state.past.any()
-    assert not state.recurrent.any()
+    assert state.base.shape == (3, 1)
+    assert all(part.dtype == torch.float32 for part in state)
+    assert not any(part.any() for part in state)
 
 
 def test_forget_bias_is_set_and_no_other():
@@ -286,13 +287,14 @@ def test_engines_compute_the_same(cell, dropout, make_model):
         state = model.initial_state(2)
         first = (state.recurrent + 0.1).requires_grad_()
         masks = torch.Generator().manual_seed(3) if dropout else None
-        parameters, base, after = model(numbers, State(state.past, first), masks)
-        loss = model.loss(parameters, base, numbers.roll(-1, 1)).mean()
+        parameters, axis, after = model(numbers, state._replace(recurrent=first), masks)
+        loss = model.loss(parameters, axis, numbers.roll(-1, 1)).mean()
         (loss + after.recurrent.square().sum()).backward()
         gradients = {name: weight.grad for name, weight in model.named_parameters()}
         found[engine] = {
             "outputs": parameters,
             "state": after.recurrent,
+            "base": axis.base,
             "first": first.grad,
             **gradients,
         }

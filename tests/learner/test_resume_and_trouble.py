@@ -109,8 +109,10 @@ def test_a_bad_step_is_undone_and_the_learning_rate_halved(
     trainer.run()
     # the state that gave a bad loss is not kept; that before it gave a good one
     assert_same(states[4], states[2])
-    assert trainer.progress.step == trainer.n_steps
-    assert [report.step for report in trainer.journal.reports] == [*range(1, trainer.n_steps + 1)]
+    assert trainer.progress.step == trainer.part.n_steps
+    assert [report.step for report in trainer.journal.reports] == [
+        *range(1, trainer.part.n_steps + 1)
+    ]
     rates = [report.lr for report in trainer.journal.reports]
     assert rates == [0.01] * 3 + [0.005] * (len(rates) - 3)
     assert len(trainer.journal.said) == 1
@@ -125,7 +127,7 @@ def test_weights_that_became_nan_are_put_back(make_trainer):
     def spoil(report):
         if report.step == 4:
             with torch.no_grad():
-                trainer.model.recurrent.layers[0].weight_hh_l0[0, 0] = math.nan
+                trainer.part.model.recurrent.layers[0].weight_hh_l0[0, 0] = math.nan
 
     trainer = make_trainer(on_step=spoil)
     trainer.run()
@@ -142,7 +144,7 @@ def test_a_gradient_that_is_not_finite_is_trouble_though_the_loss_is(make_traine
     def spoil(gradient):
         return gradient * math.inf if next(calls) == 9 else gradient
 
-    trainer.model.head.linear.bias.register_hook(spoil)
+    trainer.part.model.head.linear.bias.register_hook(spoil)
     trainer.run()
     assert trainer.progress.halvings == 1
     assert trainer.progress.step == 10
@@ -189,7 +191,7 @@ def test_an_absurd_learning_rate_ends_in_words(make_trainer, make_model):
     trainer = make_trainer(
         songs=songs, model=model, optimizer="sgd", lr=1e38, clip=1e6, anneal=False
     )
-    before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
+    before = {name: tensor.clone() for name, tensor in trainer.part.model.named_parameters()}
     with pytest.raises(TrainingError, match="Try a lower --lr"):
         trainer.run()
     saved = trainer.journal.saved[-1][0]

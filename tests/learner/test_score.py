@@ -250,7 +250,7 @@ def test_frames_with_the_truth_need_fewest_bits_at_the_right_variance(
         scipy.stats.logistic.rvs(scale=error, size=numbers.shape, random_state=rng)
     )
     guess = (numbers + noise).float()[None]
-    monkeypatch.setattr(model, "forward", lambda read, state: (guess, None, state))
+    monkeypatch.setattr(model, "forward", lambda read, state, guide: (guess, None, state))
     bits = {}
     for scale in (0.1, 0.3, 1.0, 3.0, 10.0):
         model.head.scale.fill_(scale * error)

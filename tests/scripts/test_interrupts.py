@@ -94,7 +94,7 @@ def test_ctrl_c_from_outside(here):
     metrics, log = here / "runs/a/metrics.jsonl", here / "runs/a/log.txt"
     for ready in (
         lambda: metrics.exists() and "loss" in metrics.read_text(),
-        lambda: "learned" in log.read_text(),
+        lambda: "\nlearned " in log.read_text(),
     ):
         until_s = time.monotonic() + 60
         while not ready() and process.poll() is None and time.monotonic() < until_s:

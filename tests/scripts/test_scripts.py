@@ -15,7 +15,7 @@ from scripting import SCRIPTS, TINY, tone, tree, write
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        ("--preset nope", "ParameterError: --preset nope is unknown; there are default, classic"),
+        ("--preset nope", "ParameterError: --preset nope is unknown; there are default, duet, "),
         ("--config nope.json", "ParameterError: nope.json: there is no such config file"),
         ("--cell lstn", "ParameterError: invalid choice 'lstn' for argument '--cell'"),
         ("--hiden 3", "ParameterError: Unrecognized options: --hiden"),
@@ -157,3 +157,41 @@ def test_songs_shorter_than_a_window_are_padded_and_it_is_said(representation, s
     assert "note       short: 0.0" in ended.out
     assert "is shorter than the window; padded with silence to" in ended.out
     assert "note       the songs fill only 2 of 16 windows side by side" in ended.out
+
+
+# --- the duet ------------------------------------------------------------------------------------
+
+
+def test_the_default_is_a_duet_from_songs_to_sound(script, here):
+    """Trained, played from, gone on with and repeated, by the flags that a newcomer types."""
+    for name, frequency_hz in (("one", 440), ("two", 330)):
+        write(here / "songs" / f"{name}.wav", tone(11_025, frequency_hz))
+    small = [
+        *("--data", "songs", "--valid-fraction", 0, "--epochs", 1, "--hidden", 4, "--no-anneal"),
+        *("--conductor-hidden", 8, "--codes", 4, "--conductor-steps", 2, "--threads", 1),
+        *("--seed-seconds", 0.2, "--generate-seconds", 0.3),
+    ]
+    ended = script("train", *small, "--run", "a")
+    assert (ended.code, ended.err) == (0, "")
+    assert "network    conductor lstm 8, a vocabulary of 4 spectra\n" in ended.out
+    assert "           player lstm 4 × 1 over a linear prediction of 320, mixture\n" in ended.out
+    made = (here / "runs/a/audio/perlin-t1-rng0.wav").read_bytes()
+
+    ended = script("generate", "--run", "a", "--out", "takes", "--count", 2)
+    assert (ended.code, ended.err) == (0, "")
+    assert tree(here / "takes") == ["perlin-t1-rng0.wav", "perlin-t1-rng1.wav"]
+    assert (here / "takes/perlin-t1-rng0.wav").read_bytes() == made
+
+    assert script("train", "--config", "runs/a/config.json", "--run", "b").code == 0
+    assert (here / "runs/b/audio/perlin-t1-rng0.wav").read_bytes() == made
+
+    script("train", "--run", "a", "--resume", "--codes", 5).must_be(
+        "ParameterError: --codes 5 contradicts run a, which was trained with --codes 4; leave it"
+    )
+    script("train", "--run", "a", "--resume", "--training", "one-shot").must_be(
+        "ParameterError: --training one-shot contradicts run a, which was trained with --training"
+    )
+    ended = script("train", "--run", "a", "--resume", "--epochs", 2)
+    assert (ended.code, ended.err) == (0, "")
+    assert "goes on    after 3 steps\n" in ended.out
+    assert "learned    4 steps in " in ended.out
