@@ -15,6 +15,7 @@ from noizenet.config import (
     read_json,
     require_number,
     require_share,
+    to_dict,
 )
 from noizenet.errors import ParameterError, RunError
 from noizenet.files import known_runs, run_folder
@@ -140,7 +141,7 @@ class ConductorConfig:
     conductor_lr: float = 0.003
     """learning rate of the conductor at its highest"""
     conductor_steps: int = 300
-    """training steps of the conductor, each a whole song, at most"""
+    """training steps of the conductor, each four pieces of songs, at most"""
 
     def __post_init__(self) -> None:
         require_number("--codes", self.codes, "a number of codes", least=1, most=MOST_CODES)
@@ -163,7 +164,7 @@ class PlayConfig:
     generate_seconds: Annotated[float, tyro.conf.arg(aliases=["--seconds"])] = 10.0
     """seconds of sound to play"""
     temperature: float = 1.0
-    """below 1 calmer, above 1 wilder, 0 always the likeliest"""
+    """below 1 calmer, above 1 wilder, 0 the likeliest (of a duet, of what the conductor writes)"""
     precision: Literal["float32", "int8"] = "float32"
     """recurrent weights when playing: int8 plays large networks twice as fast, almost as exactly"""
     count: int = 1
@@ -198,8 +199,8 @@ class PlayConfig:
             )
         if self.count > 1 and self.temperature == 0:
             raise ParameterError(
-                f"--count {self.count} with --temperature 0 would play the same sound "
-                f"{self.count} times; raise --temperature or leave out --count"
+                f"--count {self.count} goes with a --temperature above 0, where candidates differ; "
+                "leave one of them out"
             )
 
 
@@ -350,7 +351,9 @@ def _model_asked_for(given: argparse.Namespace) -> AudioConfig:
         return MODELS[given.model]
     if given.representation == "fft":
         return FRAMES
-    return STACK if any(getattr(given, flag) is not None for flag in STACK_FLAGS) else DUET
+    own = to_dict(DUET.sound)
+    asked = {flag: getattr(given, flag) for flag in STACK_FLAGS}
+    return STACK if any(v not in (None, own[flag]) for flag, v in asked.items()) else DUET
 
 
 def _look_ahead(arguments: list[str]) -> argparse.Namespace:

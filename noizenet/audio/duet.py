@@ -20,15 +20,18 @@ from noizenet.learner.guide import Guide, SpectralGuide, side_by_side
 from noizenet.learner.machine import chunk_steps
 from noizenet.learner.model import Model
 from noizenet.learner.patches import PATCH_SAMPLES, PatchCodec
-from noizenet.sound.spectra import HOP_SAMPLES, spectra_around
+from noizenet.sound.spectra import HOP_SAMPLES
 from noizenet.units import SAMPLE_RATE_HZ
 
 CONDUCTOR = "conductor"  # its name in a checkpoint
-LONGEST_TEXT = 2048  # codes, 95 s: a longer song is learned in pieces, as steps are few
+# A song is learned in pieces of 24 s at most: what begins from nothing, or from a seed that is no
+# music, then begins anywhere in it. In one piece it began with the introduction every time.
+LONGEST_TEXT = 512  # codes
+PIECES_PER_STEP = 4
 TIME_SHARE = 0.3  # of the training time, at most
 # A conductor that is surer than this of the next code of its songs writes them down from memory:
 # stretches of over a second. Here the longest are as long as those that unseen music shares with
-# its beginning, half a second (runs/LOG.md 11).
+# its beginning, half a second (runs/LOG.md 10).
 ENOUGH_NATS = 0.6
 REACH_SHARE = 0.999  # of the songs' residuals are within the player's reach
 REACH_S = 60  # seconds of songs that tell
@@ -45,9 +48,8 @@ class Conductor:
     @classmethod
     def begin(cls, config: AudioConfig, songs: Sequence[np.ndarray]) -> "Conductor":
         """Learn the vocabulary of scaled songs, and begin with random weights."""
-        spectra = [spectra_around(numbers) for numbers in songs]
-        guiding = SpectralGuide.fit(spectra)
-        codec = PatchCodec.fit(spectra, config.conductor.codes, config.play.rng)
+        guiding = SpectralGuide.fit(songs)
+        codec = PatchCodec.fit(songs, config.conductor.codes, config.play.rng)
         conductor = cls(_model(config, codec.n_codes), codec, guiding)
         embedding = torch.from_numpy(codec.embedding())
         with torch.no_grad():
@@ -73,19 +75,19 @@ class Conductor:
         """What it is trained on."""
         texts = [self.codec.encode(numbers) for numbers in songs]
         pieces = [
-            text[start : start + LONGEST_TEXT]
-            for text in texts
-            for start in range(0, len(text), LONGEST_TEXT)
+            piece for text in texts for piece in np.array_split(text, -(-len(text) // LONGEST_TEXT))
         ]
         device = self.model.residual_scale.device
         start, rng = self.codec.start(), config.play.rng
-        batches = OneShot(pieces, start, rng, "rotate", None, device=device)
+        batches = OneShot(pieces, start, rng, "rotate", None, PIECES_PER_STEP, device)
         return Part(
             CONDUCTOR,
             self.model,
             batches,
             lr=config.conductor.conductor_lr,
-            kept_steps=chunk_steps(self.model, config.machine, batches.longest_steps, 1),
+            kept_steps=chunk_steps(
+                self.model, config.machine, batches.longest_steps, batches.batch
+            ),
             n_steps=config.conductor.conductor_steps,
             time_share=TIME_SHARE,
             enough=ENOUGH_NATS,
@@ -95,7 +97,9 @@ class Conductor:
         self, seed: np.ndarray, n_samples: int, temperature: float, rngs: Sequence[int]
     ) -> Guide:
         """Read a seed (scaled samples) and write on, once for each of ``rngs``."""
-        heard = np.concatenate((self.codec.start(), self.codec.encode(seed)))
+        # whole patches up to its end, but for the last, which would sound like a fade into silence
+        codes = self.codec.encode(seed[len(seed) % PATCH_SAMPLES :])
+        heard = np.concatenate((self.codec.start(), codes[: max(1, len(codes) - 1)]))
         n_codes = max(1, -(-n_samples // PATCH_SAMPLES))
         texts = play(self.model, heard, n_codes, temperature, rngs)
         return side_by_side([self.codec.decode(text, self.guiding) for text in texts])

@@ -9,7 +9,10 @@ from noizenet.units import SAMPLE_RATE_HZ, seconds_to_samples
 FIRST_S = 30.0  # of training; then each time after twice as long
 EXCERPT_S = 5.0
 LEAST_EXCERPT_S = 0.5
-PATIENCE_S = 5.0  # playing takes about as long as training on as many samples, or less
+PATIENCE_S = 5.0
+# Compiled playing takes about as long as training on as many samples, or less; torch's, step by
+# step, some 25 times as long on a CPU, and no less on a GPU that trains much faster.
+PLAIN_STEP_S = 2e-3
 
 
 class Excerpts:
@@ -24,6 +27,8 @@ class Excerpts:
         self._run = run
         self._session = session
         self._stage = stage
+        if session.model.engine == "torch":
+            step_s = max(step_s, PLAIN_STEP_S)
         in_time_s = PATIENCE_S / max(step_s, 1e-9) * session.codec.hop_samples / SAMPLE_RATE_HZ
         self._length_s = min(EXCERPT_S, in_time_s)
         self._next_s = FIRST_S

@@ -26,11 +26,13 @@ from noizenet.sound.spectra import (
 from noizenet.units import SAMPLE_RATE_HZ
 
 ENDLESS = 1 << 62  # steps of a block that no sequence outlasts
-ORDER = 320  # past samples: as many as sharpen partials that 160 leave noisy (runs/LOG.md 9)
+ORDER = 320  # past samples: as many as sharpen partials that 160 leave noisy (runs/LOG.md 10)
 N_BANDS = 24  # mel bands among the conditions
 N_CONDITIONS = N_BANDS + 2  # and the level, and whether it is heard or to be played
 LEAST_POWER = 1e-8  # -80 dB, of a sound at full scale
-LEAST_UNIT = 1e-5
+# Of a unit, where the songs' size is 1. What follows silence is told in the unit of the silence:
+# were that much smaller than a code is wide, one block would outweigh the rest of a song.
+LEAST_UNIT, LEAST_HEARD_UNIT = 1e-5, 3e-4
 CONDITION_LIMIT = 4.0  # deviations; beyond is what no training song was
 
 
@@ -113,9 +115,9 @@ class SpectralGuide:
         self.deviation = deviation
 
     @classmethod
-    def fit(cls, spectra: Sequence[np.ndarray]) -> "SpectralGuide":
-        """Measure the conditions of all songs' spectra."""
-        levels = np.concatenate([np.log(band_powers(of_song)) for of_song in spectra])
+    def fit(cls, songs: Sequence[np.ndarray]) -> "SpectralGuide":
+        """Measure the conditions of all songs (scaled samples)."""
+        levels = np.concatenate([np.log(band_powers(spectra_around(song))) for song in songs])
         # a tenth of a neper keeps what never changes from being blown up
         return cls(levels.mean(0), levels.std(0) + 0.1)
 
@@ -145,7 +147,7 @@ class SpectralGuide:
         kind = np.full((len(levels), 1), 1.0 if heard else 0.0)
         parts = (
             prediction,
-            np.maximum(np.sqrt(error), LEAST_UNIT),
+            np.maximum(np.sqrt(error), LEAST_HEARD_UNIT if heard else LEAST_UNIT),
             np.sqrt(lags[:, 0] + LEAST_POWER),
             np.concatenate((levels, kind), 1),
         )

@@ -38,6 +38,8 @@ def choose_device(config: MachineConfig) -> torch.device:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     cuda = torch.cuda.is_available()
+    # its ten bits would be an error of the linear prediction larger than what is left unpredicted
+    torch.backends.cudnn.allow_tf32 = False
     if config.device == "cuda" and not cuda:
         raise ParameterError("--device cuda: torch finds no CUDA device here; use --device cpu")
     return torch.device("cuda" if cuda and config.device != "cpu" else "cpu")

@@ -16,9 +16,10 @@ import numpy as np
 import scipy.ndimage
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from noizenet.learner.guide import ORDER, Guide, SpectralGuide, band_powers, mel_filters
-from noizenet.sound.spectra import HOP_SAMPLES, autocorrelation, spectra_around
+from noizenet.sound.spectra import HOP_SAMPLES, N_BINS, autocorrelation, spectra_around
 
 PATCH_BLOCKS = 4
 PATCH_SAMPLES = PATCH_BLOCKS * HOP_SAMPLES
@@ -60,9 +61,15 @@ class PatchCodec:
         self.n_codes = len(centres)
 
     @classmethod
-    def fit(cls, spectra: Sequence[np.ndarray], most_codes: int, rng: int) -> "PatchCodec":
-        """Learn the vocabulary from the spectra (``spectra_around``) of all songs."""
-        levels = np.concatenate([patch_levels(of_song) for of_song in spectra])
+    def fit(cls, songs: Sequence[np.ndarray], most_codes: int, rng: int) -> "PatchCodec":
+        """Learn the vocabulary from all songs (scaled samples).
+
+        Spectra are seven times as large as their song, so they are made of one song after the
+        other, and again when they are needed again.
+        """
+        levels = np.concatenate(
+            [patch_levels(spectra_around(song)).astype(np.float32) for song in songs]
+        )
         chosen = levels
         if len(levels) > KMEANS_PATCHES:
             rows = np.random.default_rng(rng).choice(len(levels), KMEANS_PATCHES, replace=False)
@@ -70,14 +77,16 @@ class PatchCodec:
         components = PCA(min(N_COMPONENTS, *chosen.shape), random_state=rng).fit(chosen)
         n_codes = int(np.clip(len(chosen) // PATCHES_PER_CODE, 1, most_codes))
         points = components.transform(chosen)
-        clusters = KMeans(n_codes, n_init=1, max_iter=KMEANS_ROUNDS, random_state=rng).fit(points)
+        with threadpool_limits(1):  # three threads add up in whatever order they end
+            clusters = KMeans(n_codes, n_init=1, max_iter=KMEANS_ROUNDS, random_state=rng)
+            clusters.fit(points)
         centres = clusters.cluster_centers_[np.unique(clusters.labels_)]
         projection = components.components_
         codec = cls(projection, -projection @ components.mean_, centres)
 
-        sums = np.zeros((len(centres), PATCH_BLOCKS, spectra[0].shape[1]))
-        counts = np.zeros(len(centres))
-        for of_song in spectra:
+        sums, counts = np.zeros((len(centres), PATCH_BLOCKS, N_BINS)), np.zeros(len(centres))
+        for song in songs:
+            of_song = spectra_around(song)
             codes = codec._nearest(patch_levels(of_song))
             np.add.at(sums, codes, _patches(of_song))
             np.add.at(counts, codes, 1)

@@ -33,7 +33,7 @@ def music(n_samples: int = 20 * HOP_SAMPLES) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def guiding() -> SpectralGuide:
-    return SpectralGuide.fit([spectra_around(music())])
+    return SpectralGuide.fit([music()])
 
 
 def test_steps_follow_their_block_and_then_the_last():

@@ -12,7 +12,7 @@ from noizenet.learner.patches import (
     PatchCodec,
     blended,
 )
-from noizenet.sound.spectra import HOP_SAMPLES, spectra_around
+from noizenet.sound.spectra import HOP_SAMPLES
 
 TONES_HZ = (220.0, 880.0, 3520.0)
 
@@ -26,18 +26,18 @@ def melody(notes: list[int], note_patches: int = 8) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def spectra() -> np.ndarray:
-    return spectra_around(melody([0, 1, 2, 1] * 3))
+def song() -> np.ndarray:
+    return melody([0, 1, 2, 1] * 3)
 
 
 @pytest.fixture(scope="module")
-def codec(spectra) -> PatchCodec:
-    return PatchCodec.fit([spectra], most_codes=12, rng=0)
+def codec(song) -> PatchCodec:
+    return PatchCodec.fit([song], most_codes=12, rng=0)
 
 
 @pytest.fixture(scope="module")
-def guiding(spectra) -> SpectralGuide:
-    return SpectralGuide.fit([spectra])
+def guiding(song) -> SpectralGuide:
+    return SpectralGuide.fit([song])
 
 
 def inner(codes: np.ndarray, note: int) -> set[int]:
@@ -80,8 +80,7 @@ def test_it_begins_with_silence(codec):
 
 
 def test_a_short_song_has_a_small_vocabulary():
-    spectra = spectra_around(melody([0])[: 4 * PATCH_SAMPLES])
-    codec = PatchCodec.fit([spectra], most_codes=512, rng=0)
+    codec = PatchCodec.fit([melody([0])[: 4 * PATCH_SAMPLES]], most_codes=512, rng=0)
     assert codec.n_codes == 1
     assert codec.encode(melody([1])).tolist() == [0] * 8
 
