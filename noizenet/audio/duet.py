@@ -73,10 +73,11 @@ class Conductor:
 
     def lessons(self, config: AudioConfig, songs: Sequence[np.ndarray]) -> Part:
         """What it is trained on."""
-        texts = [self.codec.encode(numbers) for numbers in songs]
-        pieces = [
-            piece for text in texts for piece in np.array_split(text, -(-len(text) // LONGEST_TEXT))
-        ]
+        # one after the other, and from the beginning again: after the silence that a song ends
+        # with comes music, or silence would be the end of what is written, too
+        text = np.concatenate([self.codec.encode(numbers) for numbers in songs])
+        text = np.concatenate((text, text[: LONGEST_TEXT // 4]))
+        pieces = np.array_split(text, -(-len(text) // LONGEST_TEXT))
         device = self.model.residual_scale.device
         start, rng = self.codec.start(), config.play.rng
         batches = OneShot(pieces, start, rng, "rotate", None, PIECES_PER_STEP, device)

@@ -52,6 +52,7 @@ class Network(NamedTuple):
     highest: float
     reach: float = np.inf  # of what is drawn around a linear prediction, in its units
     overshoot: float = np.inf  # how many times as loud as its guide it may be, undamped
+    believable: float = np.inf  # how many times as large a prediction may be, and be followed
     feature_limit: float = np.inf  # of a sample and its prediction as the network reads them
     error_limit: float = np.inf  # of how wrong the last prediction was, as it reads that
 

@@ -11,7 +11,9 @@ every block of samples. With k the block of the sample that is drawn, and l that
 
 What is louder than the guide, by more than the overshoot that is allowed, is damped for a block:
 the poles of 1/A(z) are pulled in so far that it rings down to that within the block. Sharp
-resonances that change from block to block can gain by the change.
+resonances that change from block to block can gain by the change. A prediction far larger than
+the sound is to be is not followed at all (0 in its place): cut off at full scale it would go on
+as a square wave, which no damping ends.
 
 x is what the network reads to speak of the next sample. Without a linear prediction x is the
 sample itself.
@@ -62,6 +64,7 @@ class Limits(NamedTuple):
     highest: np.float32
     reach: np.float32
     overshoot: np.float32
+    believable: np.float32
     feature_limit: np.float32
     error_limit: np.float32
 
@@ -143,8 +146,10 @@ def hear(
     sample = _between(before + course.unit[now] * residual, limits.lowest, limits.highest)
     heard[newest] = sample
     following = known + newest_weight * sample
-    base[r] = following
     unit, scale = course.unit[upcoming], course.scale[upcoming]
+    if abs(following) > limits.believable * scale:
+        following = np.float32(0)
+    base[r] = following
     memory[x_at] = _between(sample / scale, -limits.feature_limit, limits.feature_limit)
     memory[x_at + 1] = _between(following / scale, -limits.feature_limit, limits.feature_limit)
     memory[x_at + 2] = _between((sample - before) / unit, -limits.error_limit, limits.error_limit)

@@ -173,6 +173,7 @@ def play(network, guide, outputs, base, past, states, uniforms, temperature):
         if n_past:
             heard = np.concatenate((heard, number[:, None]), 1)[:, 1:]
             following = (heard * followed).sum(1)
+            following[np.abs(following) > network.believable * scale[:, upcoming]] = 0
             limit = network.feature_limit
             features = (
                 np.clip(number / scale[:, upcoming], -limit, limit),

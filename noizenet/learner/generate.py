@@ -18,7 +18,7 @@ from noizenet.kernels.team import Team
 from noizenet.kernels.threads import slices, team_for
 from noizenet.learner.guide import Guide
 from noizenet.learner.heads import SCALE_FLOOR, CodeHead, MixtureHead, ValueHead
-from noizenet.learner.model import OVERSHOOT, Axis, Model, State
+from noizenet.learner.model import BELIEVABLE, OVERSHOOT, Axis, Model, State
 
 READ_STEPS = 1 << 16  # how much of a seed is read at once
 WATCH_STEPS = 512  # steps between two looks at whether to stop
@@ -237,6 +237,7 @@ def _player(
         highest=float(model.bounds[1]),
         reach=float(model.reach),
         overshoot=OVERSHOOT if model.guided else math.inf,
+        believable=BELIEVABLE if model.guided else math.inf,
         feature_limit=feature_limit,
         error_limit=error_limit,
     )

@@ -34,6 +34,8 @@ FEATURE_LIMIT, ERROR_LIMIT = 4.0, 3.0
 # How many times as loud as its guide it may be before it is damped: the samples of a low note
 # that are looked at are at most 1.4 times as loud as the whole of it.
 OVERSHOOT = 1.5
+# And how many times as large a prediction may be to be followed; peaks of music are below 5.
+BELIEVABLE = 6.0
 
 
 class State(NamedTuple):
@@ -175,6 +177,9 @@ class Model(nn.Module):
         following = self._predict(guide, heard, n_steps)
         block = guide.block_of_each(n_steps)
         unit, scale, conditions = (part[:, block] for part in guide[1:4])
+        if self.guided:  # what is heard may well be louder than what was before it
+            wild = (conditions[..., -1] == 0) & (following.abs() > BELIEVABLE * scale)
+            following = following.masked_fill(wild, 0)
         error = (samples - torch.cat((state.base, following[:, :-1]), 1)) / unit
         most, most_wrong = self.limits
         features = torch.stack(

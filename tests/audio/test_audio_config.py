@@ -43,7 +43,11 @@ FFT = {"model": "frames", "representation": "fft"}
         (PlayConfig, {"rng": LARGEST_RNG + 1}, "--rng "),
         (PlayConfig, {"seed_seconds": 601.0}, "--seed-seconds 601 must be a number of seconds of"),
         (PlayConfig, {"generate_seconds": 1201.0, "count": 3}, "--generate-seconds 1201 × --count"),
-        (PlayConfig, {"count": 2, "temperature": 0.0}, "--count 2 goes with a --temperature above 0"),
+        (
+            PlayConfig,
+            {"count": 2, "temperature": 0.0},
+            "--count 2 goes with a --temperature",
+        ),
         (PlayConfig, {"perlin_hz": 11_026.0}, "--perlin-hz 11026 must be a frequency of at most"),
         (PlayConfig, {"perlin_octaves": 13}, "--perlin-octaves 13 must be a number of octaves of"),
     ],

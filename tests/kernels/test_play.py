@@ -63,7 +63,13 @@ def test_bounds_equal_plain(head):
 
 @pytest.mark.parametrize(
     "limits",
-    [{"reach": 0.2}, {"feature_limit": 0.1}, {"error_limit": 0.3}, {"overshoot": 0.1}],
+    [
+        {"reach": 0.2},
+        {"feature_limit": 0.1},
+        {"error_limit": 0.3},
+        {"overshoot": 0.1},
+        {"believable": 0.1},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("head", ["predicted mixture", "guided value"])
