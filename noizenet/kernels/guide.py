@@ -12,8 +12,8 @@ every block of samples. With k the block of the sample that is drawn, and l that
 What is louder than the guide, by more than the overshoot that is allowed, is damped for a block:
 the poles of 1/A(z) are pulled in so far that it rings down to that within the block. Sharp
 resonances that change from block to block can gain by the change. A prediction far larger than
-the sound is to be is not followed at all (0 in its place): cut off at full scale it would go on
-as a square wave, which no damping ends.
+the sound is to be is not followed, nor are the next P: they are 0, until nothing of what led to it
+is left among the newest P samples. Cut off instead, it would go on as a square wave or as noise.
 
 x is what the network reads to speak of the next sample. Without a linear prediction x is the
 sample itself.
@@ -129,13 +129,14 @@ def turn_to(course, limits, block, heard, oldest, prediction, at):
 
 @njit(error_model="numpy")
 def hear(
-    course, limits, residual, known, newest_weight, base, r, now, upcoming, heard, newest,
+    course, limits, residual, known, newest_weight, base, held, r, now, upcoming, heard, newest,
     memory, x_at,
 ):  # fmt: skip
     """The sample that a number on the head's axis stands for; its features go to ``x_at``.
 
     ``known`` is the prediction of the next sample but for what this one, times ``newest_weight``,
-    adds to it; ``now`` and ``upcoming`` are the numbers of the two samples' blocks.
+    adds to it; ``now`` and ``upcoming`` are the numbers of the two samples' blocks, ``held[r]`` is
+    for how many more samples no prediction is followed.
     """
     if course.n_past == 0:
         sample = _between(residual, limits.lowest, limits.highest)
@@ -147,7 +148,10 @@ def hear(
     heard[newest] = sample
     following = known + newest_weight * sample
     unit, scale = course.unit[upcoming], course.scale[upcoming]
-    if abs(following) > limits.believable * scale:
+    if held[r] == 0 and abs(following) > limits.believable * scale:
+        held[r] = course.n_past + 1
+    if held[r] > 0:
+        held[r] -= 1
         following = np.float32(0)
     base[r] = following
     memory[x_at] = _between(sample / scale, -limits.feature_limit, limits.feature_limit)

@@ -40,6 +40,7 @@ class Carried(NamedTuple):
     running: np.ndarray  # (R,) 1 until something is not finite
     n_finite: np.ndarray  # (R,) numbers played until then
     prediction: np.ndarray  # (R, P) flat, of the block at hand
+    held: np.ndarray  # (R,) samples for which no prediction is followed
 
 
 class Share(NamedTuple):
@@ -202,8 +203,8 @@ def play_block(
             else:
                 newest_weight = carried.prediction[(r + 1) * n_past - 1] if n_past else number
                 number = hear(
-                    course, limits, number, known, newest_weight, carried.base, r, number_of + now,
-                    number_of + upcoming, heard, heard_at + n_past,
+                    course, limits, number, known, newest_weight, carried.base, carried.held, r,
+                    number_of + now, number_of + upcoming, heard, heard_at + n_past,
                     memory, r * where.h_step + n_hidden,
                 )  # fmt: skip
             played[r, t] = number
@@ -267,6 +268,7 @@ class Player:
             running=np.ones(self.rows, np.int64),
             n_finite=np.zeros(self.rows, np.int64),
             prediction=_first_prediction(guide, self.rows),
+            held=np.zeros(self.rows, np.int64),
         )
         self._past = np.array(past, np.float32)
         self._n_played = 0

@@ -152,7 +152,7 @@ def play_plainly(
     if guide is not None:
         axis = axis._replace(unit=guide.unit[:, :1, None])
     uniforms = torch.from_numpy(draws).to(parameters.device)
-    played, following = [], None
+    played, following, held = [], None, 0
     for step in range(draws.shape[1]):
         number = model.sample(parameters, axis, uniforms[:, step : step + 1], temperature)
         # a code is always finite, whatever it was drawn from
@@ -163,7 +163,15 @@ def play_plainly(
             following = guide.block_at(step + 1)
             if step + 1 >= guide.hop:
                 following = following.damped(state.past, OVERSHOOT)
-        parameters, axis, state = model(number, state, guide=following)
+        before = state
+        parameters, axis, state = model(number, before, guide=following)
+        if guide is not None:  # see :mod:`noizenet.kernels.guide`
+            if held == 0 and axis.base.abs() > BELIEVABLE * following.scale:
+                held = model.predictor_order + 1
+            if held > 0:
+                held -= 1
+                nothing = following._replace(prediction=torch.zeros_like(following.prediction))
+                parameters, axis, state = model(number, before, guide=nothing)
         if step % WATCH_STEPS == 0:
             watch(step)
     return [np.array(played)]

@@ -177,9 +177,6 @@ class Model(nn.Module):
         following = self._predict(guide, heard, n_steps)
         block = guide.block_of_each(n_steps)
         unit, scale, conditions = (part[:, block] for part in guide[1:4])
-        if self.guided:  # what is heard may well be louder than what was before it
-            wild = (conditions[..., -1] == 0) & (following.abs() > BELIEVABLE * scale)
-            following = following.masked_fill(wild, 0)
         error = (samples - torch.cat((state.base, following[:, :-1]), 1)) / unit
         most, most_wrong = self.limits
         features = torch.stack(

@@ -34,7 +34,7 @@ from scripting import SCRIPTS, TINY, tone, tree, write
         ("--preset classic --config x", "ParameterError: --preset and --config each say where"),
         ("--loss mulaw --representation fft", "ParameterError: --loss mulaw predicts"),
         ("--batch 3", "ParameterError: --batch 3 goes with --training windows"),
-        ("--count 4 --temperature 0", "ParameterError: --count 4 goes with a --temperature above 0"),
+        ("--count 4 --temperature 0", "ParameterError: --count 4 goes with a --temperature"),
         ("--generate-seconds 1e9", "ParameterError: --generate-seconds 1e+09 × --count 1 must be"),
         ("--resume", "ParameterError: --resume needs --run NAME"),
         ("--resume --run none", "RunError: runs/none: there is no such run; there is none yet"),
