@@ -153,7 +153,7 @@ def play(network, guide, outputs, base, past, states, uniforms, temperature):
     prediction, unit, scale, conditions = (np.asarray(part, np.float64) for part in guide[:4])
     n_blocks, n_past = prediction.shape[1:]
     heard, states, played = np.array(past, np.float64), [list(state) for state in states], []
-    followed, held = prediction[:, 0], np.zeros(len(heard), int)
+    followed, resting = prediction[:, 0], np.zeros(len(heard), int)
     for t in range(uniforms.shape[1]):
         now, upcoming = (min(step // guide.hop, n_blocks - 1) for step in (t, t + 1))
         if n_past and now != upcoming:
@@ -174,9 +174,9 @@ def play(network, guide, outputs, base, past, states, uniforms, temperature):
             heard = np.concatenate((heard, number[:, None]), 1)[:, 1:]
             following = (heard * followed).sum(1)
             wild = np.abs(following) > network.believable * scale[:, upcoming]
-            held = np.where((held == 0) & wild, n_past + 1, held)
-            following[held > 0] = 0
-            held = np.maximum(held - 1, 0)
+            resting = np.where((resting == 0) & wild, n_past + 1, resting)
+            following[resting > 0] = 0
+            resting = np.maximum(resting - 1, 0)
             limit = network.feature_limit
             features = (
                 np.clip(number / scale[:, upcoming], -limit, limit),
