@@ -32,6 +32,9 @@ PLAIN_WORDS = (
     (r"Expected 1 values", r"Give one"),
 )
 
+# Past samples of the linear prediction that a guide brings: as many as sharpen partials that 160
+# leave noisy (runs/LOG.md 10).
+GUIDE_ORDER = 320
 LARGEST_NUMBER = 1e38  # that torch's 32 bits hold
 MOST_THREADS = 1024
 LONGEST_WINDOW = 10_000_000  # samples, seven minutes; shorter songs are padded to it

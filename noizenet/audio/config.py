@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from noizenet.config import (
+    GUIDE_ORDER,
     FitConfig,
     MachineConfig,
     ModelConfig,
@@ -20,7 +21,6 @@ from noizenet.config import (
 from noizenet.errors import ParameterError, RunError
 from noizenet.files import known_runs, run_folder
 
-GUIDE_ORDER = 320  # past samples of the duet's linear prediction
 MOST_CODES = 4096  # k-means takes minutes beyond
 LONGEST_PREDICTOR = 22_050  # samples, a second; its equations take minutes beyond
 LONGEST_FRAME = 8192  # samples; scoring needs the square of it in memory

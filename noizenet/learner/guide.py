@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noizenet.config import GUIDE_ORDER
 from noizenet.kernels.levinson import levinson
 from noizenet.sound.spectra import (
     HOP_SAMPLES,
@@ -26,7 +27,6 @@ from noizenet.sound.spectra import (
 from noizenet.units import SAMPLE_RATE_HZ
 
 ENDLESS = 1 << 62  # steps of a block that no sequence outlasts
-ORDER = 320  # past samples: as many as sharpen partials that 160 leave noisy (runs/LOG.md 10)
 N_BANDS = 24  # mel bands among the conditions
 N_CONDITIONS = N_BANDS + 2  # and the level, and whether it is heard or to be played
 LEAST_POWER = 1e-8  # -80 dB, of a sound at full scale
@@ -131,14 +131,14 @@ class SpectralGuide:
 
     def of_spectra(self, spectra: np.ndarray, heard: bool) -> Guide:
         """The guide of one sequence from the spectra (N, n_bins) of its blocks."""
-        return self.of_powers(autocorrelation(spectra, ORDER), band_powers(spectra), heard)
+        return self.of_powers(autocorrelation(spectra, GUIDE_ORDER), band_powers(spectra), heard)
 
     def of_powers(self, lags: np.ndarray, powers: np.ndarray, heard: bool) -> Guide:
         """The guide of one sequence from what is needed of its spectra.
 
         Parameters
         ----------
-        lags : (N, ORDER + 1) autocorrelation
+        lags : (N, GUIDE_ORDER + 1) autocorrelation
         powers : (N, N_BANDS + 1), see :func:`band_powers`
         """
         prediction, error = levinson(lags)

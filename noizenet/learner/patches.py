@@ -18,7 +18,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from noizenet.learner.guide import ORDER, Guide, SpectralGuide, band_powers, mel_filters
+from noizenet.config import GUIDE_ORDER
+from noizenet.learner.guide import Guide, SpectralGuide, band_powers, mel_filters
 from noizenet.sound.spectra import HOP_SAMPLES, N_BINS, autocorrelation, spectra_around
 
 PATCH_BLOCKS = 4
@@ -94,7 +95,7 @@ class PatchCodec:
         codec.centres, codec.n_codes = centres[kept], len(kept)
         means = (sums[kept] / counts[kept, None, None]).reshape(-1, sums.shape[-1])
         shape = (len(kept), PATCH_BLOCKS, -1)
-        codec.lags = autocorrelation(means, ORDER).reshape(shape)
+        codec.lags = autocorrelation(means, GUIDE_ORDER).reshape(shape)
         codec.powers = band_powers(means).reshape(shape)
         return codec
 

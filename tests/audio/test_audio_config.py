@@ -26,7 +26,6 @@ from noizenet.audio.config import (
 )
 from noizenet.config import to_dict
 from noizenet.errors import ParameterError
-from noizenet.learner.guide import ORDER
 from noizenet.sound.seeds import MAX_PERLIN_OCTAVES
 from noizenet.units import SAMPLE_RATE_HZ
 
@@ -68,7 +67,6 @@ def test_settings_on_their_bounds():
 def test_bounds_agree_with_what_they_bound():
     assert MOST_PERLIN_OCTAVES == MAX_PERLIN_OCTAVES
     assert 2 * HIGHEST_PERLIN_HZ == SAMPLE_RATE_HZ
-    assert GUIDE_ORDER == ORDER
 
 
 def test_a_file_then_flags(tmp_path):

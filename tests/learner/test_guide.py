@@ -5,10 +5,10 @@ import pytest
 import scipy.linalg
 import torch
 
+from noizenet.config import GUIDE_ORDER
 from noizenet.learner.guide import (
     ENDLESS,
     N_CONDITIONS,
-    ORDER,
     Guide,
     SpectralGuide,
     joined,
@@ -67,7 +67,7 @@ def test_the_shorter_of_two_holds_its_last_block():
 
 
 def test_the_prediction_is_that_of_the_normal_equations(guiding):
-    lags = np.fft.irfft(spectra_around(music()).astype(np.float64))[:, : ORDER + 1]
+    lags = np.fft.irfft(spectra_around(music()).astype(np.float64))[:, : GUIDE_ORDER + 1]
     guide = guiding.playing(music())
     for block in (3, 10):
         r = lags[block].copy()
@@ -77,7 +77,7 @@ def test_the_prediction_is_that_of_the_normal_equations(guiding):
         predicted, wanted = (
             np.convolve(music()[2000:4000], np.r_[0, a])[:2000] for a in (newest_first, expected)
         )
-        assert np.sqrt(np.mean((predicted - wanted)[ORDER:] ** 2)) < 0.02
+        assert np.sqrt(np.mean((predicted - wanted)[GUIDE_ORDER:] ** 2)) < 0.02
 
 
 def test_units_and_scales_are_sizes_of_the_sound(guiding):
